@@ -5,7 +5,7 @@
 
 _Noreturn void check_failed(const char *expression, const char *file, int line);
 
-#define CHECK(e) ((e) ? (void)0 : check_failed(#e, __FILE__, __LINE__))
+#define CHECK(e)     ((e) ? (void)0 : check_failed(#e, __FILE__, __LINE__))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 // malloc family that never returns NULL (aborts with a sentence): for start-up and for growth bounded by limits.h.

@@ -1,0 +1,34 @@
+// Token records: what a stream is made of. A record_log is the append-only list of one stream's records from offset 0;
+// records are packed in one byte arena so that a log costs two allocations, which grow by doubling.
+#pragma once
+#include "common/base/ids.h"
+#include <stddef.h>
+
+enum channel { CHANNEL_CONTENT = 0, CHANNEL_REASONING = 1, CHANNEL_TOOL = 2 };
+
+struct top_logprob {
+    uint32_t token;
+    float logprob;
+};
+
+// A view: text and top point into the log's arena (or a decoded frame) and live until the log next changes.
+struct record {
+    uint32_t token;
+    uint8_t channel; // enum channel
+    bool has_logprob;
+    float logprob;
+    uint32_t text_len; // bytes of text that this token released; whole UTF-8 sequences; may be 0
+    const char *text;
+    uint32_t n_top;
+    const struct top_logprob *top; // most likely first
+};
+
+struct record_log;
+
+struct record_log *record_log_create(void);
+void record_log_destroy(struct record_log *log); // NULL is fine
+void record_log_append(struct record_log *log, const struct record *r);
+uint32_t record_log_count(const struct record_log *log);
+size_t record_log_bytes(const struct record_log *log); // memory held: for budgets
+// index < count.
+struct record record_log_get(const struct record_log *log, uint32_t index);
