@@ -1,0 +1,121 @@
+// The worker's mind: which streams it serves, which sequences run, what the next step computes, what it tells its routers. A
+// pure state machine like router_core: events and a clock value in, calls through `hooks` out; hooks must not call back into
+// the core. It schedules sequences over KV blocks, makes step plans (worker/plan), keeps each stream's log, and speaks the
+// worker's half of the protocol. It knows no text and no weights: tokens come in, records come from a hook.
+//
+// The life of a stream: Generate → hooks.prepare (tokenise, elsewhere) → worker_core_prepared → Accepted → waiting →
+// slot_open → prompt chunks in plans → one decode row per plan → records → Done → kept until acknowledged and a grace period
+// is over → hooks.release. A stream whose sequence was preempted goes back to waiting and prefills again what it has.
+#pragma once
+#include "common/base/message.h"
+#include "common/delivery/link_health.h"
+#include "common/delivery/stream_tx.h"
+
+struct worker_core;
+
+// Deliberate bugs for the simulator's tests. 0 in everything that ships.
+enum worker_bug { WORKER_BUG_NONE = 0, WORKER_BUG_RESEND_IGNORED, WORKER_BUG_DOUBLE_FREE };
+
+struct worker_core_options {
+    char name[NAME_SIZE], region[NAME_SIZE], zone[NAME_SIZE]; // name: of the replica
+    incarnation_t incarnation;
+    uint32_t n_members;
+    struct member members[MEMBERS_MAX];
+    struct deployment_info info; // the fingerprint may come later, with worker_core_ready_to_serve()
+    struct link_timers timers;
+    uint32_t status_full_ms;  // default 1000
+    uint32_t max_seqs;        // slots
+    uint32_t block_tokens;    // KV block size
+    uint32_t n_blocks;        // KV blocks
+    uint32_t step_tokens;     // budget: tokens of all rows of one plan
+    uint32_t chunk_tokens;    // longest prompt chunk of one sequence in one plan
+    uint32_t plans_in_flight; // submitted and unanswered, ≥ 1, default 2
+    uint32_t max_context;     // tokens of prompt and answer
+    uint32_t queue_max;       // streams waiting for a slot
+    uint32_t orphan_tokens;   // records made beyond the last acknowledgement while no router is attached (256)
+    uint32_t grace_ms;        // a finished stream's log is kept after Done was acknowledged, or while no router asks for it
+    enum worker_bug bug;
+};
+
+// What prepare found. Arrays are copied.
+struct prepared {
+    struct error error; // ERR_NONE: fine; else the request is refused with it
+    const uint32_t *tokens;
+    uint32_t n_tokens;
+    uint32_t max_tokens; // the client's, or a default; cut to the context by the core
+    void *user; // the shell's text and sampling state of this stream; handed to the hooks, released by hooks.release
+};
+
+enum text_verdict { TEXT_GO_ON, TEXT_STOP, TEXT_STOP_TOOL_CALLS };
+
+struct worker_token { // one sequence's share of a step result
+    uint32_t token;
+    bool nan; // the row's logits held NaN or infinity: token is void
+    float logprob;
+    uint32_t n_top;
+    const struct top_logprob *top;
+};
+
+struct worker_hooks {
+    void *ctx;
+    // Tokenise and check `g` (copy what is needed: g dies with the call); answered by worker_core_prepared(…, ticket, …),
+    // always, from a later turn. If the stream was dropped meanwhile, worker_core_prepared() calls release on the user
+    // pointer. g->records: the detokeniser's state is replayed from them.
+    void (*prepare)(void *ctx, uint64_t ticket, const struct msg_generate *g);
+    // The engine, in order: open a slot for a sequence whose tokens so far are tokens[0..n), the first n_prompt of them the
+    // prompt (sampling state is rebuilt from them); run a plan (bytes die with the call); close a slot.
+    void (*slot_open)(void *ctx, uint32_t slot, void *user, const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
+    void (*slot_close)(void *ctx, uint32_t slot);
+    void (*submit)(void *ctx, uint64_t step, const void *plan, size_t len);
+    // Turns a chosen token into a record (its text released by the detokeniser; views live until the next call for this
+    // user), and says whether the answer ends with it. index: of the record in the stream. Called once per record, in order.
+    enum text_verdict (*record)(void *ctx, void *user, uint32_t index, const struct worker_token *token, struct record *out);
+    // The answer has ended: the text still held back, valid until release.
+    void (*tail)(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len);
+    void (*release)(void *ctx, void *user); // the stream is gone
+};
+
+struct worker_core *worker_core_create(const struct worker_core_options *options, const struct sink *sink,
+                                       const struct worker_hooks *hooks, ms_t now);
+void worker_core_destroy(struct worker_core *core); // releases every user
+
+// --- links to routers (we dial them). The core says Hello first, then a full status.
+void worker_core_link_opened(struct worker_core *core, link_id link, ms_t now);
+void worker_core_link_closed(struct worker_core *core, link_id link, ms_t now); // idempotent
+void worker_core_message(struct worker_core *core, link_id link, const struct msg *m, ms_t now);
+// Links that have been silent for dead_ms: the core has dropped them (their streams go on, orphaned); the shell closes and
+// dials anew. Ask after each tick.
+bool worker_core_next_dead_link(struct worker_core *core, link_id *link);
+
+// --- life
+void worker_core_loading(struct worker_core *core, float progress, uint32_t eta_ms, ms_t now);
+// Rates: first guesses (tokens per second), replaced by what is measured.
+void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprint, float prefill_rate, float decode_rate,
+                                ms_t now);
+void worker_core_failed(struct worker_core *core, ms_t now);
+// Nothing new from now on (Rejected ERR_DRAINING); running streams finish until the deadline (0 = none), then they are
+// rejected.
+void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now);
+// No stream is left that somebody still needs. After a drain the process may exit once it is true.
+bool worker_core_idle(const struct worker_core *core);
+
+// --- work
+void worker_core_prepared(struct worker_core *core, uint64_t ticket, const struct prepared *p, ms_t now);
+// The outcome of the oldest unanswered plan: one entry per sampling row of the plan, in row order. took_us: time of the
+// step.
+void worker_core_step_done(struct worker_core *core, uint64_t step, const struct worker_token *tokens, uint32_t n,
+                           uint32_t took_us, ms_t now);
+// Does what is due (heartbeats, statuses, retransmissions, deadlines, plans). Returns when to call again at the latest.
+ms_t worker_core_tick(struct worker_core *core, ms_t now);
+
+struct worker_counters {
+    uint64_t generates, accepted, rejected, completed, cancelled, superseded, failed, numeric_errors;
+    uint64_t prefilled_tokens, decoded_tokens, preemptions, steps, resends, protocol_errors;
+    uint32_t streams, running, waiting, preparing, plans_in_flight; // now
+    uint32_t blocks_free, blocks_total, slots_free;                 // now
+    uint64_t log_bytes;                                             // now
+    float prefill_rate, decode_rate;                                // tokens per second
+};
+void worker_core_counters(const struct worker_core *core, struct worker_counters *out);
+enum lifecycle worker_core_life(const struct worker_core *core);
+void worker_core_check(const struct worker_core *core); // invariants; CHECK on violation
