@@ -1,0 +1,279 @@
+#include "router/front/openai_render.h"
+
+#include <math.h>
+
+// --- JSON strings
+
+// Length of the valid UTF-8 sequence at s, or 0 (RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF).
+static size_t utf8_length(const unsigned char *s, size_t n) {
+    if (s[0] < 0x80) return 1;
+    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || len > n) return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    return len;
+}
+
+static void escape(struct buf *out, unsigned char c) {
+    switch (c) {
+    case '"': buf_str(out, "\\\""); break;
+    case '\\': buf_str(out, "\\\\"); break;
+    case '\n': buf_str(out, "\\n"); break;
+    case '\r': buf_str(out, "\\r"); break;
+    case '\t': buf_str(out, "\\t"); break;
+    default: buf_printf(out, "\\u%04x", c);
+    }
+}
+
+void json_append_string(struct buf *out, const char *text, size_t len) {
+    const unsigned char *s = (const unsigned char *)text;
+    buf_char(out, '"');
+    size_t plain = 0; // bytes before i that can be copied as they are
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_length(s + i, len - i);
+        if (n > 0 && !(n == 1 && (s[i] < 0x20 || s[i] == '"' || s[i] == '\\'))) {
+            plain += n, i += n;
+            continue;
+        }
+        buf_append(out, text + i - plain, plain);
+        plain = 0;
+        if (n == 0) buf_str(out, "\xef\xbf\xbd");
+        else escape(out, s[i]);
+        i++;
+    }
+    buf_append(out, text + len - plain, plain);
+    buf_char(out, '"');
+}
+
+static void append_text(struct buf *out, const char *s) { json_append_string(out, s, strlen(s)); }
+
+// --- parts shared by chunks and bodies
+
+static const char *finish_text(enum finish finish) {
+    switch (finish) {
+    case FINISH_LENGTH: return "\"length\"";
+    case FINISH_TOOL_CALLS: return "\"tool_calls\"";
+    default: return "\"stop\"";
+    }
+}
+
+static void append_head(struct buf *out, const struct openai_answer *a, const char *object) {
+    buf_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", a->id, object, (long long)a->created);
+    append_text(out, a->model);
+    if (a->fingerprint && *a->fingerprint) buf_printf(out, ",\"system_fingerprint\":\"fp_%s\"", a->fingerprint);
+}
+
+static const char *chunk_object(const struct openai_answer *a) {
+    return a->kind == OPENAI_CHAT ? "chat.completion.chunk" : "text_completion";
+}
+
+static void append_usage(struct buf *out, const struct usage *u) {
+    buf_printf(out,
+               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_tokens\":%u},"
+               "\"completion_tokens_details\":{\"reasoning_tokens\":%u}}",
+               u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens, u->cached_tokens,
+               u->reasoning_tokens);
+}
+
+static void append_origin(struct buf *out, const struct openai_answer *a) {
+    buf_str(out, ",\"shoal\":{\"replica\":");
+    append_text(out, a->replica);
+    buf_printf(out, ",\"attempt\":%u}", a->attempt);
+}
+
+static void append_number(struct buf *out, float value) { buf_printf(out, "%.6g", isfinite(value) ? (double)value : -9999.0); }
+
+static void append_bytes_of(struct buf *out, const char *text, uint32_t len) {
+    buf_char(out, '[');
+    for (uint32_t i = 0; i < len; i++) buf_printf(out, "%s%u", i ? "," : "", (unsigned char)text[i]);
+    buf_char(out, ']');
+}
+
+// Top tokens are named by id: their text isn't known to the router.
+static void append_chat_logprob(struct buf *out, const struct record *r) {
+    buf_str(out, "{\"token\":");
+    json_append_string(out, r->text, r->text_len);
+    buf_str(out, ",\"logprob\":");
+    append_number(out, r->logprob);
+    buf_str(out, ",\"bytes\":");
+    append_bytes_of(out, r->text, r->text_len);
+    buf_str(out, ",\"top_logprobs\":[");
+    for (uint32_t i = 0; i < r->n_top; i++) {
+        buf_printf(out, "%s{\"token\":\"token_id:%u\",\"logprob\":", i ? "," : "", r->top[i].token);
+        append_number(out, r->top[i].logprob);
+        buf_str(out, ",\"bytes\":null}");
+    }
+    buf_str(out, "]}");
+}
+
+static void append_chat_logprobs(struct buf *out, const struct record_log *log, uint32_t from, uint32_t to) {
+    buf_str(out, "{\"content\":[");
+    bool first = true;
+    for (uint32_t i = from; i < to; i++) {
+        struct record r = record_log_get(log, i);
+        if (!r.has_logprob || r.channel != CHANNEL_CONTENT) continue;
+        if (!first) buf_char(out, ',');
+        append_chat_logprob(out, &r);
+        first = false;
+    }
+    buf_str(out, "],\"refusal\":null}");
+}
+
+static void append_completion_logprobs(struct buf *out, const struct record_log *log, uint32_t from, uint32_t to) {
+    struct buf tokens = {0}, values = {0}, tops = {0};
+    for (uint32_t i = from; i < to; i++) {
+        struct record r = record_log_get(log, i);
+        const char *comma = i > from ? "," : "";
+        buf_str(&tokens, comma), buf_str(&values, comma), buf_str(&tops, comma);
+        json_append_string(&tokens, r.text, r.text_len);
+        append_number(&values, r.logprob);
+        buf_char(&tops, '{');
+        for (uint32_t t = 0; t < r.n_top; t++) {
+            buf_printf(&tops, "%s\"token_id:%u\":", t ? "," : "", r.top[t].token);
+            append_number(&tops, r.top[t].logprob);
+        }
+        buf_char(&tops, '}');
+    }
+    buf_printf(out, "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[]}", tokens.len ? tokens.data : "",
+               values.len ? values.data : "", tops.len ? tops.data : "");
+    buf_free(&tokens), buf_free(&values), buf_free(&tops);
+}
+
+static void append_logprobs(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from, uint32_t to) {
+    if (!a->logprobs) buf_str(out, "null");
+    else if (a->kind == OPENAI_CHAT) append_chat_logprobs(out, log, from, to);
+    else append_completion_logprobs(out, log, from, to);
+}
+
+// --- streaming
+
+static void begin_chunk(struct buf *out, const struct openai_answer *a) {
+    buf_str(out, "data: ");
+    append_head(out, a, chunk_object(a));
+}
+
+static void end_chunk(struct buf *out, const struct openai_answer *a) {
+    buf_str(out, a->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
+}
+
+static const char *delta_field(uint8_t channel) { return channel == CHANNEL_REASONING ? "reasoning_content" : "content"; }
+
+static void render_text(struct buf *out, const struct openai_answer *a, uint8_t channel, const struct buf *text,
+                        const struct record_log *log, uint32_t from, uint32_t to) {
+    begin_chunk(out, a);
+    if (a->kind == OPENAI_CHAT) buf_printf(out, ",\"choices\":[{\"index\":0,\"delta\":{\"%s\":", delta_field(channel));
+    else buf_str(out, ",\"choices\":[{\"index\":0,\"text\":");
+    json_append_string(out, text->len ? text->data : "", text->len);
+    buf_str(out, a->kind == OPENAI_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
+    append_logprobs(out, a, log, from, to);
+    buf_str(out, ",\"finish_reason\":null}]");
+    end_chunk(out, a);
+}
+
+void openai_render_start(struct buf *out, const struct openai_answer *a) {
+    if (a->kind != OPENAI_CHAT) return;
+    begin_chunk(out, a);
+    buf_str(out, ",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                 "\"finish_reason\":null}]");
+    end_chunk(out, a);
+}
+
+void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from, uint32_t to) {
+    struct buf text = {0};
+    while (from < to) {
+        uint32_t end = from;
+        uint8_t channel = record_log_get(log, from).channel;
+        buf_reset(&text);
+        while (end < to) {
+            struct record r = record_log_get(log, end);
+            if (r.channel != channel) break;
+            buf_append(&text, r.text, r.text_len);
+            end++;
+        }
+        if (text.len > 0 || a->logprobs) render_text(out, a, channel, &text, log, from, end);
+        from = end;
+    }
+    buf_free(&text);
+}
+
+void openai_render_finish(struct buf *out, const struct openai_answer *a, const struct msg_done *done) {
+    if (done->tail_len > 0) {
+        struct buf tail = {.data = (char *)done->tail, .len = done->tail_len};
+        render_text(out, a, done->tail_channel, &tail, NULL, 0, 0);
+    }
+    begin_chunk(out, a);
+    buf_printf(out, ",\"choices\":[{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":%s}]",
+               a->kind == OPENAI_CHAT ? "\"delta\":{}" : "\"text\":\"\"", finish_text(done->finish));
+    append_origin(out, a);
+    end_chunk(out, a);
+    if (a->include_usage) {
+        begin_chunk(out, a);
+        buf_str(out, ",\"choices\":[],\"usage\":");
+        append_usage(out, &done->usage);
+        buf_str(out, "}\n\n");
+    }
+    buf_str(out, "data: [DONE]\n\n");
+}
+
+void openai_render_stream_error(struct buf *out, const struct error *e) {
+    buf_str(out, "data: ");
+    openai_render_error(out, e);
+    buf_str(out, "\n\n");
+}
+
+// --- bodies
+
+static void append_channel(struct buf *out, const struct record_log *log, const struct msg_done *done, uint8_t channel) {
+    struct buf text = {0};
+    for (uint32_t i = 0; i < record_log_count(log); i++) {
+        struct record r = record_log_get(log, i);
+        if (r.channel == channel) buf_append(&text, r.text, r.text_len);
+    }
+    if (done->tail_len > 0 && done->tail_channel == channel) buf_append(&text, done->tail, done->tail_len);
+    json_append_string(out, text.len ? text.data : "", text.len);
+    buf_free(&text);
+}
+
+static bool has_channel(const struct record_log *log, uint8_t channel) {
+    for (uint32_t i = 0; i < record_log_count(log); i++)
+        if (record_log_get(log, i).channel == channel) return true;
+    return false;
+}
+
+void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log, const struct msg_done *done) {
+    append_head(out, a, a->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
+    buf_str(out, ",\"choices\":[{\"index\":0,");
+    if (a->kind == OPENAI_CHAT) {
+        buf_str(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+        append_channel(out, log, done, CHANNEL_CONTENT);
+        if (has_channel(log, CHANNEL_REASONING)) {
+            buf_str(out, ",\"reasoning_content\":");
+            append_channel(out, log, done, CHANNEL_REASONING);
+        }
+        buf_str(out, ",\"refusal\":null},\"logprobs\":");
+    } else {
+        buf_str(out, "\"text\":");
+        append_channel(out, log, done, CHANNEL_CONTENT);
+        buf_str(out, ",\"logprobs\":");
+    }
+    append_logprobs(out, a, log, 0, record_log_count(log));
+    buf_printf(out, ",\"finish_reason\":%s}],\"usage\":", finish_text(done->finish));
+    append_usage(out, &done->usage);
+    append_origin(out, a);
+    buf_char(out, '}');
+}
+
+void openai_render_error(struct buf *out, const struct error *e) {
+    const struct error_info *info = error_info(e->id);
+    buf_str(out, "{\"error\":{\"message\":");
+    append_text(out, error_text(e));
+    buf_printf(out, ",\"type\":\"%s\",\"param\":", info->openai_type);
+    if (e->param[0]) append_text(out, e->param);
+    else buf_str(out, "null");
+    buf_str(out, ",\"code\":");
+    if (info->openai_code) append_text(out, info->openai_code);
+    else buf_str(out, "null");
+    buf_str(out, "}}");
+}

@@ -1,0 +1,63 @@
+// The engine's thread: the only one that calls a backend (but for abort). The loop thread hands it slots and plans through one
+// queue and takes step results from another; neither ever waits for the other. The engine is created, loaded and warmed up on
+// this thread, so that device contexts belong to it.
+#pragma once
+#include "common/base/error.h"
+#include "common/base/record.h"
+#include "worker/engine/backend.h"
+
+struct engine_thread;
+
+enum engine_event_kind {
+    ENGINE_EVENT_PROGRESS, // loading: bytes_done of bytes_total
+    ENGINE_EVENT_READY,    // info and fingerprint are set
+    ENGINE_EVENT_STEP,     // a step's tokens
+    ENGINE_EVENT_FAILED,   // sticky: nothing more will come; the process must end
+};
+
+struct engine_step_token {
+    uint32_t token;
+    bool numeric_error;
+    float logprob;
+    uint32_t n_top;
+    struct top_logprob top[SAMPLING_TOP_LOGPROBS_MAX];
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    struct engine_load_progress progress;
+    uint64_t step;
+    uint32_t n_tokens; // sampling rows of the plan, in row order
+    uint32_t took_us;
+    const struct engine_step_token *tokens; // valid until engine_thread_done_with()
+    struct error error;
+};
+
+struct engine_thread_options {
+    const struct backend *backend;
+    struct engine_opts engine; // engine.model must outlive loading
+    uint32_t plans_in_flight;
+    size_t plan_bytes_max;
+    const char *record_path; // plans are appended to this file (shoal-model replay); NULL = not
+    void (*wake)(void *ctx); // called on the engine thread when an event is ready; must be safe there (uv_async_send)
+    void *wake_ctx;
+};
+
+// Starts the thread, which creates and loads the engine.
+struct engine_thread *engine_thread_start(const struct engine_thread_options *options);
+// Aborts what runs, joins, frees. *t = NULL.
+void engine_thread_stop(struct engine_thread **t);
+
+// Loop thread. The next event, if any; a STEP event's tokens stay valid until the next call.
+bool engine_thread_next(struct engine_thread *t, struct engine_event *event);
+// After READY.
+const struct engine_info *engine_thread_info(const struct engine_thread *t);
+const char *engine_thread_fingerprint(const struct engine_thread *t);
+// Expected rates, tokens per second, from the engine's own cost model.
+void engine_thread_rates(const struct engine_thread *t, float *prefill_rate, float *decode_rate);
+
+// In order. Tokens, params and plan are copied. At most plans_in_flight plans may be unanswered.
+void engine_thread_slot_open(struct engine_thread *t, uint32_t slot, const struct sampling_params *sampling,
+                             const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
+void engine_thread_slot_close(struct engine_thread *t, uint32_t slot);
+void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len);
