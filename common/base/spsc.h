@@ -1,5 +1,5 @@
-// A bounded queue of fixed-size items between exactly one producing and one consuming thread. Never blocks: full and empty are
-// answers. Items are copied in and out; memory is taken once, at init.
+// A bounded queue of fixed-size items between exactly one producing and one consuming thread. Never blocks: full and empty
+// are answers. Items are copied in and out; memory is taken once, at init.
 #pragma once
 #include <stdbool.h>
 #include <stdatomic.h>
