@@ -1,0 +1,188 @@
+// The body of a Generate. Its faults are the client's, so each becomes ERR_INVALID_ARGUMENT with the field's name.
+#include "proto/codec_internal.h"
+
+enum { STACK_BYTES = 4 << 10 };
+
+#define GIVE(field, NAME_)                                                                                                  \
+    do {                                                                                                                    \
+        if (p->sampling.has_##field) {                                                                                      \
+            out->field##_given_case = SHOAL__PROMPT__##NAME_##_GIVEN_##NAME_;                                               \
+            out->field = p->sampling.field;                                                                                 \
+        }                                                                                                                   \
+    } while (0)
+
+static ProtobufCBinaryData enc_optional_text(const char *s) { return s ? enc_text(s) : (ProtobufCBinaryData){0}; }
+
+static void enc_sampling(const struct prompt *p, Shoal__Prompt *out) {
+    GIVE(temperature, TEMPERATURE);
+    GIVE(top_p, TOP_P);
+    GIVE(top_k, TOP_K);
+    GIVE(min_p, MIN_P);
+    GIVE(repetition_penalty, REPETITION_PENALTY);
+    out->presence_penalty = p->sampling.presence_penalty;
+    out->frequency_penalty = p->sampling.frequency_penalty;
+}
+
+static void enc_stop_and_bias(const struct prompt *p, struct codec_arena *a, Shoal__Prompt *out) {
+    out->n_stop = p->n_stop;
+    out->stop = enc_alloc(a, p->n_stop * sizeof *out->stop);
+    for (uint32_t i = 0; i < p->n_stop; i++) out->stop[i] = enc_text(p->stop[i]);
+    out->n_stop_tokens = p->n_stop_tokens;
+    out->stop_tokens = (uint32_t *)p->stop_tokens;
+    out->n_logit_bias = p->n_logit_bias;
+    out->logit_bias = enc_alloc(a, p->n_logit_bias * sizeof *out->logit_bias);
+    for (uint32_t i = 0; i < p->n_logit_bias; i++) {
+        out->logit_bias[i] = enc_alloc(a, sizeof *out->logit_bias[i]);
+        shoal__logit_bias__init(out->logit_bias[i]);
+        out->logit_bias[i]->token = p->logit_bias[i].token;
+        out->logit_bias[i]->bias = p->logit_bias[i].bias;
+    }
+}
+
+bool codec_prompt_encode(const struct prompt *p, struct buf *out) {
+    _Alignas(16) uint8_t stack[STACK_BYTES];
+    struct codec_arena arena;
+    codec_arena_borrow(&arena, stack, sizeof stack);
+    Shoal__Prompt m;
+    shoal__prompt__init(&m);
+    m.kind = (Shoal__PromptKind)p->kind;
+    m.messages_json = enc_optional_text(p->messages_json);
+    m.tools_json = enc_optional_text(p->tools_json);
+    m.template_kwargs_json = enc_optional_text(p->template_kwargs_json);
+    m.text = (ProtobufCBinaryData){.len = p->text_len, .data = (uint8_t *)p->text};
+    m.n_tokens = p->n_tokens;
+    m.tokens = (uint32_t *)p->tokens;
+    enc_sampling(p, &m);
+    m.min_tokens = p->min_tokens;
+    m.ignore_eos = p->ignore_eos;
+    m.logprobs = p->logprobs;
+    m.top_logprobs = p->top_logprobs;
+    m.include_stop = p->include_stop;
+    m.keep_special_tokens = p->keep_special_tokens;
+    enc_stop_and_bias(p, &arena, &m);
+    bool fits = enc_pack(&m.base, BODY_BYTES_MAX, out);
+    codec_arena_free(&arena);
+    return fits;
+}
+
+// ---- decoding
+
+#define REFUSE(field, ...) return error_set_param(e, ERR_INVALID_ARGUMENT, field, __VA_ARGS__)
+
+// A copy with a zero byte behind it.
+static err_id copy_text(const ProtobufCBinaryData *from, bool nul_allowed, struct codec_arena *a, const char *field,
+                        const char **out, struct error *e) {
+    if (utf8_prefix(from->data, from->len) != from->len) REFUSE(field, "%s is not valid UTF-8", field);
+    if (!nul_allowed && from->len > 0 && memchr(from->data, 0, from->len)) REFUSE(field, "%s holds a NUL byte", field);
+    char *s = codec_arena_alloc(a, from->len + 1);
+    if (s == NULL) return dec_no_memory(e);
+    if (from->len > 0) memcpy(s, from->data, from->len);
+    s[from->len] = '\0';
+    *out = s;
+    return ERR_NONE;
+}
+
+static err_id in_range(float x, float low, float high, const char *field, struct error *e) {
+    if (x >= low && x <= high) return ERR_NONE; // false for NaN
+    REFUSE(field, "%s is %g; expected %g to %g", field, (double)x, (double)low, (double)high);
+}
+
+#define TAKE(field, NAME_)                                                                                                  \
+    do {                                                                                                                    \
+        s->has_##field = from->field##_given_case == SHOAL__PROMPT__##NAME_##_GIVEN_##NAME_;                                \
+        s->field = s->has_##field ? from->field : 0;                                                                        \
+    } while (0)
+
+static err_id dec_sampling(const Shoal__Prompt *from, struct sampling *s, struct error *e) {
+    static const float above_zero = 1e-6f;
+    TAKE(temperature, TEMPERATURE);
+    TAKE(top_p, TOP_P);
+    TAKE(top_k, TOP_K);
+    TAKE(min_p, MIN_P);
+    TAKE(repetition_penalty, REPETITION_PENALTY);
+    s->presence_penalty = from->presence_penalty;
+    s->frequency_penalty = from->frequency_penalty;
+    TRY(in_range(s->temperature, 0, 100, "temperature", e));
+    if (s->has_top_p) TRY(in_range(s->top_p, above_zero, 1, "top_p", e));
+    TRY(in_range(s->min_p, 0, 1, "min_p", e));
+    if (s->has_repetition_penalty) TRY(in_range(s->repetition_penalty, above_zero, 100, "repetition_penalty", e));
+    TRY(in_range(s->presence_penalty, -100, 100, "presence_penalty", e));
+    TRY(in_range(s->frequency_penalty, -100, 100, "frequency_penalty", e));
+    if (s->top_k == -1) s->top_k = 0;
+    if (s->top_k < 0) REFUSE("top_k", "top_k is %d; expected 0 (all) or more", (int)s->top_k);
+    return ERR_NONE;
+}
+
+static err_id dec_stop(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if (from->n_stop > STOP_STRINGS_MAX)
+        REFUSE("stop", "%zu stop strings are given; at most %d are allowed", from->n_stop, STOP_STRINGS_MAX);
+    const char **stop = codec_arena_alloc(a, from->n_stop * sizeof *stop);
+    if (stop == NULL) return dec_no_memory(e);
+    for (size_t i = 0; i < from->n_stop; i++) {
+        if (from->stop[i].len == 0 || from->stop[i].len > STOP_STRING_BYTES_MAX)
+            REFUSE("stop", "a stop string has %zu bytes; expected 1 to %d", from->stop[i].len, STOP_STRING_BYTES_MAX);
+        TRY(copy_text(&from->stop[i], false, a, "stop", &stop[i], e));
+    }
+    out->n_stop = (uint32_t)from->n_stop;
+    out->stop = stop;
+    if (from->n_stop_tokens > STOP_TOKENS_MAX)
+        REFUSE("stop_token_ids", "%zu stop tokens are given; at most %d are allowed", from->n_stop_tokens, STOP_TOKENS_MAX);
+    out->n_stop_tokens = (uint32_t)from->n_stop_tokens;
+    out->stop_tokens = from->stop_tokens;
+    return ERR_NONE;
+}
+
+static err_id dec_logit_bias(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if (from->n_logit_bias > LOGIT_BIAS_MAX)
+        REFUSE("logit_bias", "%zu logit biases are given; at most %d are allowed", from->n_logit_bias, LOGIT_BIAS_MAX);
+    struct logit_bias *all = codec_arena_alloc(a, from->n_logit_bias * sizeof *all);
+    if (all == NULL) return dec_no_memory(e);
+    for (size_t i = 0; i < from->n_logit_bias; i++) {
+        all[i] = (struct logit_bias){.token = from->logit_bias[i]->token, .bias = from->logit_bias[i]->bias};
+        TRY(in_range(all[i].bias, -100, 100, "logit_bias", e));
+    }
+    out->n_logit_bias = (uint32_t)from->n_logit_bias;
+    out->logit_bias = all;
+    return ERR_NONE;
+}
+
+static err_id dec_content(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if ((uint32_t)from->kind > PROMPT_TOKENS) REFUSE("kind", "the prompt's kind is %d, which is not known", (int)from->kind);
+    out->kind = (enum prompt_kind)from->kind;
+    TRY(copy_text(&from->messages_json, false, a, "messages", &out->messages_json, e));
+    if (from->tools_json.len > 0) TRY(copy_text(&from->tools_json, false, a, "tools", &out->tools_json, e));
+    if (from->template_kwargs_json.len > 0)
+        TRY(copy_text(&from->template_kwargs_json, false, a, "chat_template_kwargs", &out->template_kwargs_json, e));
+    TRY(copy_text(&from->text, true, a, "prompt", &out->text, e));
+    out->text_len = from->text.len;
+    out->n_tokens = (uint32_t)from->n_tokens;
+    out->tokens = from->tokens;
+    if (out->kind == PROMPT_CHAT && from->messages_json.len == 0) REFUSE("messages", "messages is missing");
+    return ERR_NONE;
+}
+
+err_id codec_prompt_decode(const uint8_t *body, size_t len, struct codec_arena *arena, struct prompt *out, struct error *e) {
+    *out = (struct prompt){0};
+    if (len > BODY_BYTES_MAX)
+        return error_set(e, ERR_TOO_LARGE, "the prompt has %zu bytes; at most %d are allowed", len, BODY_BYTES_MAX);
+    ProtobufCAllocator allocator = codec_arena_allocator(arena);
+    Shoal__Prompt *from = shoal__prompt__unpack(&allocator, len, body);
+    if (from == NULL) return error_set(e, ERR_INVALID_ARGUMENT, "the body of %zu bytes is not a valid Prompt", len);
+    if (from->base.n_unknown_fields > 0)
+        return error_set(e, ERR_INVALID_ARGUMENT, "field %u of the prompt is not known to this worker",
+                         from->base.unknown_fields[0].tag);
+    TRY(dec_content(from, arena, out, e));
+    TRY(dec_sampling(from, &out->sampling, e));
+    if (from->top_logprobs > TOP_LOGPROBS_MAX)
+        REFUSE("top_logprobs", "top_logprobs is %u; at most %d are allowed", from->top_logprobs, TOP_LOGPROBS_MAX);
+    if (from->min_tokens > OUTPUT_TOKENS_MAX)
+        REFUSE("min_tokens", "min_tokens is %u; at most %d are allowed", from->min_tokens, OUTPUT_TOKENS_MAX);
+    out->min_tokens = from->min_tokens;
+    out->ignore_eos = from->ignore_eos;
+    out->logprobs = from->logprobs;
+    out->top_logprobs = from->top_logprobs;
+    out->include_stop = from->include_stop;
+    out->keep_special_tokens = from->keep_special_tokens;
+    TRY(dec_stop(from, arena, out, e));
+    return dec_logit_bias(from, arena, out, e);
+}
