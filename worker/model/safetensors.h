@@ -1,0 +1,50 @@
+// Tensors of a Hugging Face folder, mapped into memory: model.safetensors alone, or model.safetensors.index.json and its
+// shards. Format: github.com/huggingface/safetensors. Headers are validated whole before a byte of data is looked at.
+#pragma once
+#include <stdint.h>
+#include "common/base/error.h"
+
+enum { TENSOR_DIMS_MAX = 8, SAFETENSORS_HEADER_MAX = 100 << 20 };
+
+enum dtype {
+    DTYPE_BF16,
+    DTYPE_F16,
+    DTYPE_F32,
+    DTYPE_F64,
+    DTYPE_F8_E4M3,
+    DTYPE_F8_E5M2,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_I16,
+    DTYPE_U16,
+    DTYPE_I32,
+    DTYPE_U32,
+    DTYPE_I64,
+    DTYPE_U64,
+    DTYPE_BOOL,
+    DTYPE_COUNT
+};
+const char *dtype_name(enum dtype dtype);
+uint32_t dtype_bytes(enum dtype dtype);
+
+struct tensor {
+    char *name;
+    enum dtype dtype;
+    uint32_t n_dims;
+    uint64_t dims[TENSOR_DIMS_MAX];
+    const uint8_t *data; // not aligned to more than a byte; lives as long as the set
+    uint64_t bytes;
+};
+
+struct tensor_set;
+
+// Maps the folder's tensors. ERR_MODEL_FILES names the file and what is wrong with it.
+err_id tensor_set_open(const char *folder, struct tensor_set **set, struct error *e);
+void tensor_set_close(struct tensor_set **set);
+const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name);
+// All tensors, sorted by name.
+const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count);
+// "model.safetensors", or the index's name, for messages.
+const char *tensor_set_source(const struct tensor_set *set);
+// XXH3-128 over the tensors' names, types, shapes, the files' sizes and sampled pages, as 32 hexadecimal digits.
+void tensor_set_fingerprint(const struct tensor_set *set, char text[33]);
