@@ -16,13 +16,16 @@ enum { ENGINE_ACCEPT_MAX = 8, ENGINE_DEPTH = 4, ENGINE_FINGERPRINT_MAX = 64 };
 // FAILED: see the error; ERR_CANCELLED after abort().
 enum engine_answer { ENGINE_OK, ENGINE_FULL, ENGINE_PENDING, ENGINE_FAILED };
 
+// The mock without a model folder: token id = byte of text.
+enum { ENGINE_MOCK_CRASH_MAX = 32 };
 struct engine_mock_opts {
     float prefill_tokens_s; // 0 = at once
     float decode_ms;        // shortest time of a step that decodes; 0 = at once
-    uint32_t vocab;         // without a model folder
-    uint32_t eos;           // ENGINE_NO_TOKEN: answers never end by themselves
-    uint32_t eos_every;     // mean length of an answer; 0 = never
-    uint32_t crash_token;   // a prompt that contains it kills the process; ENGINE_NO_TOKEN = none
+    uint32_t vocab;         // 0 = 512
+    uint32_t eos;           // the token that ends an answer
+    uint32_t eos_every;     // mean length of an answer; 0 = answers never end by themselves
+    uint32_t n_crash;       // a prompt that contains this sequence of tokens kills the process; 0 = none does
+    uint32_t crash[ENGINE_MOCK_CRASH_MAX];
 };
 
 struct engine_opts {

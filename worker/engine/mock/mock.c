@@ -1,0 +1,361 @@
+// Design notes: a step costs what its pace says from the end of the one before it; nothing is computed until it is due, and
+// waiting is done in slices, so that abort() is seen at once.
+#include "worker/engine/mock/mock.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include "common/base/check.h"
+#include "worker/engine/slots.h"
+#include "worker/engine/steps.h"
+
+enum { VOCAB = 512, CONTEXT = 32768, BLOCK_TOKENS = 32, CACHE_TOKENS = 1 << 17, ENTRY_BYTES = 8 };
+
+struct mock {
+    struct engine engine; // first
+    struct engine_opts opts;
+    struct engine_info info;
+    struct slots slots;
+    struct steps steps;
+    uint64_t *cache; // [blocks][block_tokens]
+    uint64_t *last;  // [rows] the entry of each row's last token in the step being answered
+    struct engine_row_result *rows;
+    uint64_t busy_until_us;
+    uint64_t tickets, ticket_hash; // the newest ticket's
+    atomic_bool aborted;
+};
+
+static struct mock *mock_of(struct engine *engine) { return (struct mock *)engine; }
+
+static err_id mock_probe(struct engine_device *d, struct error *e) {
+    *d = (struct engine_device){.name = "mock", .cores = 1};
+    return ERR_NONE;
+}
+
+static struct engine_opts with_defaults(const struct engine_opts *given) {
+    struct engine_opts o = *given;
+    if (o.mock.vocab == 0) o.mock.vocab = VOCAB;
+    if (o.context == 0) o.context = CONTEXT;
+    if (o.block_tokens == 0) o.block_tokens = BLOCK_TOKENS;
+    if (o.kv_bytes == 0) o.kv_bytes = (uint64_t)CACHE_TOKENS * ENTRY_BYTES;
+    return o;
+}
+
+static err_id mock_mem_plan(const struct engine_opts *given, struct engine_mem *mem, struct error *e) {
+    struct engine_opts o = with_defaults(given);
+    uint64_t blocks = o.kv_bytes / ENTRY_BYTES / o.block_tokens;
+    if (blocks == 0 || blocks > UINT32_MAX) return error_set(e, ERR_CONFIG, "the mock's KV size is out of range");
+    *mem = (struct engine_mem){.kv_bytes = o.kv_bytes, .kv_bytes_per_token = ENTRY_BYTES, .blocks = (uint32_t)blocks};
+    mem->kv_tokens = blocks * o.block_tokens;
+    return ERR_NONE;
+}
+
+static err_id mock_create(const struct engine_opts *given, struct comm *comm, struct engine **engine, struct error *e) {
+    struct engine_opts o = with_defaults(given);
+    struct engine_mem mem;
+    TRY(mock_mem_plan(&o, &mem, e));
+    if (o.slots == 0 || o.slots > PLAN_SLOTS_MAX || o.rows == 0 || o.batch_tokens == 0) {
+        return error_set(e, ERR_CONFIG, "slots, rows and batch tokens must be above 0, slots at most %d", PLAN_SLOTS_MAX);
+    }
+    struct mock *m = xcalloc(1, sizeof *m);
+    m->engine.ops = &mock_backend;
+    m->opts = o;
+    uint32_t indexes = (o.context + o.block_tokens - 1) / o.block_tokens;
+    m->info.limits = (struct plan_limits){
+        .caps = {o.rows, o.batch_tokens, o.slots + o.batch_tokens + indexes, o.slots},
+        .batch_tokens = o.batch_tokens,
+        .slots = o.slots,
+        .blocks = mem.blocks,
+        .block_tokens = o.block_tokens,
+        .context = o.context,
+        .vocab = o.mock.vocab,
+    };
+    m->info.layer_end = m->info.layers = 1;
+    m->info.kv_bytes_per_token = ENTRY_BYTES;
+    m->info.mem = mem;
+    m->info.modes = 1u << PLAN_LOGITS_NONE | 1u << PLAN_LOGITS_LAST;
+    slots_init(&m->slots, &m->info.limits);
+    steps_init(&m->steps, &m->info.limits);
+    m->cache = xcalloc((size_t)mem.blocks * o.block_tokens, sizeof *m->cache);
+    m->rows = xcalloc(o.rows, sizeof *m->rows);
+    m->last = xcalloc(o.rows, sizeof *m->last);
+    *engine = &m->engine;
+    return ERR_NONE;
+}
+
+static void mock_destroy(struct engine **engine) {
+    if (*engine == NULL) return;
+    struct mock *m = mock_of(*engine);
+    slots_fini(&m->slots);
+    steps_fini(&m->steps);
+    free(m->cache);
+    free(m->rows);
+    free(m->last);
+    free(m);
+    *engine = NULL;
+}
+
+static err_id mock_load(struct engine *engine, engine_load_fn *progress, void *context, struct error *e) {
+    bool go_on = progress == NULL || progress(context, (struct engine_load_progress){1, 1});
+    return go_on ? ERR_NONE : error_set(e, ERR_CANCELLED, "loading was given up");
+}
+
+static err_id mock_warmup(struct engine *engine, struct error *e) { return ERR_NONE; }
+
+static void mock_fingerprint(struct engine *engine, char text[ENGINE_FINGERPRINT_MAX]) {
+    const struct engine_mock_opts *o = &mock_of(engine)->opts.mock;
+    uint32_t what[] = {o->vocab, o->eos, o->eos_every};
+    snprintf(text, ENGINE_FINGERPRINT_MAX, "mock1%016llx", (unsigned long long)XXH3_64bits(what, sizeof what));
+}
+
+static const struct engine_info *mock_info(struct engine *engine) { return &mock_of(engine)->info; }
+
+static err_id mock_slot_open(struct engine *engine, uint32_t slot, const struct engine_slot_params *p, struct error *e) {
+    struct mock *m = mock_of(engine);
+    return slots_open(&m->slots, slot, p, m->info.limits.vocab, e);
+}
+
+static void mock_slot_close(struct engine *engine, uint32_t slot) { slots_close(&mock_of(engine)->slots, slot); }
+
+// ---- steps ----
+
+static uint64_t step_us(const struct mock *m, uint64_t prefill_tokens, bool decodes) {
+    double us = m->opts.mock.prefill_tokens_s > 0 ? (double)prefill_tokens * 1e6 / m->opts.mock.prefill_tokens_s : 0;
+    if (decodes) us += m->opts.mock.decode_ms * 1e3;
+    double least = m->opts.step_min_ms * 1e3;
+    return (uint64_t)(us < least ? least : us);
+}
+
+static enum engine_answer mock_submit(struct engine *engine, const void *plan, size_t len, struct error *e) {
+    struct mock *m = mock_of(engine);
+    struct step *step;
+    enum engine_answer a = steps_push(&m->steps, &m->info.limits, plan, len, &step, e);
+    if (a != ENGINE_OK) return a;
+    uint64_t prefill = 0;
+    bool decodes = false;
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
+        const struct plan_row *r = &step->plan.rows[i];
+        m->slots.slot[r->slot].in_flight++;
+        bool decode = r->q_len == 1 && plan_row_samples(r);
+        decodes |= decode;
+        prefill += decode ? 0 : r->q_len;
+    }
+    uint64_t start = step->submitted_us > m->busy_until_us ? step->submitted_us : m->busy_until_us;
+    step->due_us = m->busy_until_us = start + step_us(m, prefill, decodes);
+    return ENGINE_OK;
+}
+
+static enum engine_answer mock_sample(struct engine *engine, uint64_t step, const uint32_t *const *masks,
+                                      const uint32_t *forced, struct error *e) {
+    struct mock *m = mock_of(engine);
+    return steps_sample(&m->steps, step, masks, forced, m->info.limits.vocab, e);
+}
+
+static uint64_t *entry(struct mock *m, const struct slot *slot, uint32_t pos) {
+    uint32_t bt = m->info.limits.block_tokens;
+    return &m->cache[(size_t)slot->table[pos / bt] * bt + pos % bt];
+}
+
+static uint64_t mix(uint64_t a, uint64_t b) {
+    uint64_t both[2] = {a, b};
+    return XXH3_64bits(both, sizeof both);
+}
+
+static void crash_if_told(const struct mock *m, const struct slot *slot) {
+    const struct engine_mock_opts *o = &m->opts.mock;
+    for (uint32_t i = 0; o->n_crash > 0 && i + o->n_crash <= slot->n_prompt; i++) {
+        if (memcmp(slot->tokens + i, o->crash, o->n_crash * sizeof *o->crash) == 0) abort();
+    }
+}
+
+static bool allowed(const uint32_t *mask, uint32_t t) { return mask == NULL || (mask[t / 32] >> (t % 32) & 1); }
+
+static uint32_t next_token(const struct mock *m, const struct slot *slot, uint32_t end, uint64_t last,
+                           const uint32_t *mask) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz      ";
+    const struct sampling_params *p = &slot->sampling;
+    uint64_t seed = p->temperature > 0 ? mix(p->seed, p->choice) : 0;
+    uint64_t h = mix(mix(last, end), seed);
+    uint32_t vocab = m->info.limits.vocab, every = m->opts.mock.eos_every;
+    bool may_end = slot->n_tokens - slot->n_prompt >= p->min_tokens && allowed(mask, m->opts.mock.eos % vocab);
+    if (every > 0 && may_end && h >> 32 < (UINT64_C(1) << 32) / every) return m->opts.mock.eos % vocab;
+    uint32_t t = (uint32_t)letters[h % 32] % vocab;
+    for (uint32_t tries = 0; tries < vocab && !allowed(mask, t); tries++) t = (t + 1) % vocab;
+    return t;
+}
+
+static void answer_row(struct mock *m, const struct step *step, uint32_t i, const struct slot_row *r) {
+    struct engine_row_result *out = &m->rows[i];
+    uint32_t end = r->pos + r->q_len;
+    *out = (struct engine_row_result){.slot = step->plan.rows[i].slot};
+    r->slot->length = end;
+    if (!plan_row_samples(&step->plan.rows[i])) return;
+    crash_if_told(m, r->slot);
+    struct engine_token *t = &out->tokens[0];
+    bool forced = step->forced[i] != ENGINE_NO_TOKEN;
+    t->token = forced ? step->forced[i] : next_token(m, r->slot, end, m->last[i], step->masks[i]);
+    t->logprob = -0.25f;
+    t->n_top = r->slot->sampling.logprobs;
+    for (uint32_t k = 0; k < t->n_top; k++) {
+        t->top[k] = (struct engine_top){(t->token + k) % m->info.limits.vocab, -0.25f - (float)k};
+    }
+    out->n_tokens = 1;
+    slots_accept(r->slot, end, t->token);
+}
+
+static err_id run_row(struct mock *m, const struct step *step, uint32_t i, struct error *e) {
+    struct slot_row r;
+    TRY(slots_resolve(&m->slots, &step->plan, i, &r, e));
+    uint64_t h = r.pos == 0 ? 0 : *entry(m, r.slot, r.pos - 1);
+    for (uint32_t k = 0; k < r.q_len; k++) *entry(m, r.slot, r.pos + k) = h = mix(h, r.tokens[k]);
+    m->last[i] = h;
+    answer_row(m, step, i, &r);
+    return ERR_NONE;
+}
+
+static err_id run_step(struct mock *m, const struct step *step, struct error *e) {
+    if (step_samples(step) && !step->sampled) return error_set(e, ERR_INTERNAL, "sample() was not called before result()");
+    slots_apply(&m->slots, &step->plan);
+    uint32_t bt = m->info.limits.block_tokens;
+    for (uint32_t i = 0; i < step->plan.head->n_copies; i++) {
+        const struct plan_copy *c = &step->plan.copies[i];
+        memcpy(m->cache + (size_t)c->dst * bt, m->cache + (size_t)c->src * bt, bt * sizeof *m->cache);
+    }
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) TRY(run_row(m, step, i, e));
+    return ERR_NONE;
+}
+
+static void retire(struct mock *m, const struct step *step) {
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) m->slots.slot[step->plan.rows[i].slot].in_flight--;
+    steps_pop(&m->steps);
+}
+
+static enum engine_answer mock_result(struct engine *engine, uint64_t id, uint32_t wait_ms, struct engine_result *result,
+                                      struct error *e) {
+    struct mock *m = mock_of(engine);
+    struct step *step = steps_first(&m->steps);
+    if (step == NULL || step->plan.head->step != id) {
+        error_set(e, ERR_INTERNAL, "step %llu is not the oldest in flight", (unsigned long long)id);
+        return ENGINE_FAILED;
+    }
+    enum engine_answer a = steps_wait(step, wait_ms, &m->aborted, e);
+    if (a == ENGINE_PENDING) return a;
+    if (a == ENGINE_OK && run_step(m, step, e) != ERR_NONE) a = ENGINE_FAILED;
+    *result = (struct engine_result){.step = id, .n_rows = step->plan.head->n_rows, .rows = m->rows};
+    result->elapsed_us = (uint32_t)(steps_now_us() - step->submitted_us);
+    retire(m, step);
+    return a;
+}
+
+static enum engine_answer no_stages(struct error *e) {
+    error_set(e, ERR_UNSUPPORTED, "the mock has no pipeline stages");
+    return ENGINE_FAILED;
+}
+static enum engine_answer mock_hidden_in(struct engine *engine, uint64_t step, const float *states, uint32_t tokens,
+                                         struct error *e) {
+    return no_stages(e);
+}
+static enum engine_answer mock_hidden_out(struct engine *engine, uint64_t step, const float **states, uint32_t *tokens,
+                                          struct error *e) {
+    return no_stages(e);
+}
+
+// ---- moving KV entries ----
+
+static void drain(struct mock *m) {
+    struct engine_result dropped;
+    struct step *step;
+    while ((step = steps_first(&m->steps)) != NULL) {
+        if (atomic_load(&m->aborted) || (step_samples(step) && !step->sampled)) {
+            retire(m, step);
+        } else {
+            mock_result(&m->engine, step->plan.head->step, 1000, &dropped, NULL);
+        }
+    }
+}
+
+static err_id check_idle(const struct mock *m, const struct engine_kv_span *span, struct error *e) {
+    TRY(slots_check_span(&m->slots, span, e));
+    if (m->slots.slot[span->slot].in_flight == 0) return ERR_NONE;
+    return error_set(e, ERR_INTERNAL, "slot %u has unanswered rows", span->slot);
+}
+
+static err_id mock_kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket,
+                             struct error *e) {
+    struct mock *m = mock_of(engine);
+    TRY(check_idle(m, &span, e));
+    for (uint32_t i = 0; i < span.count; i++) {
+        memcpy((uint8_t *)bytes + (size_t)i * ENTRY_BYTES, entry(m, &m->slots.slot[span.slot], span.first + i), ENTRY_BYTES);
+    }
+    m->ticket_hash = XXH3_64bits(bytes, (size_t)span.count * ENTRY_BYTES);
+    ticket->id = ++m->tickets;
+    return ERR_NONE;
+}
+
+static err_id mock_kv_import(struct engine *engine, struct engine_kv_span span, const void *bytes, uint64_t hash,
+                             engine_ticket *ticket, struct error *e) {
+    struct mock *m = mock_of(engine);
+    TRY(check_idle(m, &span, e));
+    m->ticket_hash = XXH3_64bits(bytes, (size_t)span.count * ENTRY_BYTES);
+    if (m->ticket_hash != hash) return error_set(e, ERR_PROTOCOL, "the KV entries' hash differs from the one announced");
+    for (uint32_t i = 0; i < span.count; i++) {
+        memcpy(entry(m, &m->slots.slot[span.slot], span.first + i), (const uint8_t *)bytes + (size_t)i * ENTRY_BYTES,
+               ENTRY_BYTES);
+    }
+    ticket->id = ++m->tickets;
+    return ERR_NONE;
+}
+
+static enum engine_answer mock_ticket_poll(struct engine *engine, engine_ticket ticket, uint64_t *hash, struct error *e) {
+    *hash = mock_of(engine)->ticket_hash;
+    return ENGINE_OK;
+}
+static void mock_ticket_cancel(struct engine *engine, engine_ticket ticket) {}
+
+static uint32_t mock_step_cost_us(struct engine *engine, const struct engine_load *load) {
+    uint32_t decodes = load->rows < load->tokens ? load->rows : load->tokens;
+    return (uint32_t)step_us(mock_of(engine), load->tokens - decodes, decodes > 0);
+}
+
+static void mock_quiesce(struct engine *engine) {
+    struct mock *m = mock_of(engine);
+    drain(m);
+    m->busy_until_us = 0;
+    atomic_store(&m->aborted, false);
+}
+
+static void mock_abort(struct engine *engine) { atomic_store(&mock_of(engine)->aborted, true); }
+
+static err_id mock_regroup(struct engine *engine, struct comm *comm, uint32_t epoch, struct error *e) {
+    struct mock *m = mock_of(engine);
+    if (m->steps.count > 0) return error_set(e, ERR_INTERNAL, "the engine has steps in flight");
+    m->info.limits.group_epoch = epoch;
+    return ERR_NONE;
+}
+
+const struct backend mock_backend = {
+    .name = "mock",
+    .probe = mock_probe,
+    .mem_plan = mock_mem_plan,
+    .create = mock_create,
+    .load = mock_load,
+    .warmup = mock_warmup,
+    .fingerprint = mock_fingerprint,
+    .info = mock_info,
+    .slot_open = mock_slot_open,
+    .slot_close = mock_slot_close,
+    .submit = mock_submit,
+    .sample = mock_sample,
+    .result = mock_result,
+    .hidden_in = mock_hidden_in,
+    .hidden_out = mock_hidden_out,
+    .kv_export = mock_kv_export,
+    .kv_import = mock_kv_import,
+    .ticket_poll = mock_ticket_poll,
+    .ticket_cancel = mock_ticket_cancel,
+    .step_cost_us = mock_step_cost_us,
+    .quiesce = mock_quiesce,
+    .abort = mock_abort,
+    .regroup = mock_regroup,
+    .destroy = mock_destroy,
+};
