@@ -137,9 +137,8 @@ static err_id dec_done(const Shoal__Done *from, struct codec_arena *a, struct ms
 }
 
 static err_id dec_sync(const Shoal__Sync *from, struct codec_arena *a, struct msg_sync *out, struct error *e) {
-    if (from->n_entries > MESSAGE_MAX_SYNC_ENTRIES)
-        return error_set(e, ERR_PROTOCOL, "sync has %zu entries; at most %d are allowed", from->n_entries,
-                         MESSAGE_MAX_SYNC_ENTRIES);
+    if (from->n_entries > SYNC_ENTRIES_MAX)
+        return error_set(e, ERR_PROTOCOL, "sync has %zu entries; at most %d are allowed", from->n_entries, SYNC_ENTRIES_MAX);
     struct sync_entry *entries = codec_arena_alloc(a, from->n_entries * sizeof *entries);
     if (entries == NULL) return dec_no_memory(e);
     for (size_t i = 0; i < from->n_entries; i++) {

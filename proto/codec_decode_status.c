@@ -125,9 +125,9 @@ err_id dec_status(const Shoal__Status *from, struct codec_arena *a, struct msg_s
         out->eta_ms = from->life->eta_ms;
         out->deadline_ms = from->life->deadline_ms;
     }
-    if (from->n_deployments > MESSAGE_MAX_STATUS_DEPLOYMENTS)
+    if (from->n_deployments > STATUS_DEPLOYMENTS_MAX)
         return error_set(e, ERR_PROTOCOL, "status has %zu deployments; at most %d are allowed", from->n_deployments,
-                         MESSAGE_MAX_STATUS_DEPLOYMENTS);
+                         STATUS_DEPLOYMENTS_MAX);
     if (from->n_deployments == 0) return ERR_NONE;
     struct deployment_status *all = codec_arena_alloc(a, from->n_deployments * sizeof *all);
     if (all == NULL) return dec_no_memory(e);
@@ -158,9 +158,9 @@ static err_id dec_replica(const Shoal__ReplicaView *from, struct codec_arena *a,
 }
 
 err_id dec_cluster(const Shoal__Cluster *from, struct codec_arena *a, struct msg_cluster *out, struct error *e) {
-    if (from->n_routers > MESSAGE_MAX_ROUTERS || from->n_replicas > MESSAGE_MAX_REPLICAS)
+    if (from->n_routers > CLUSTER_ROUTERS_MAX || from->n_replicas > CLUSTER_REPLICAS_MAX)
         return error_set(e, ERR_PROTOCOL, "cluster has %zu routers and %zu replicas; at most %d and %d are allowed",
-                         from->n_routers, from->n_replicas, MESSAGE_MAX_ROUTERS, MESSAGE_MAX_REPLICAS);
+                         from->n_routers, from->n_replicas, CLUSTER_ROUTERS_MAX, CLUSTER_REPLICAS_MAX);
     struct router_view *routers = codec_arena_alloc(a, from->n_routers * sizeof *routers);
     struct replica_view *replicas = codec_arena_alloc(a, from->n_replicas * sizeof *replicas);
     if (routers == NULL || replicas == NULL) return dec_no_memory(e);

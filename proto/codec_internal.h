@@ -5,14 +5,6 @@
 #include "shoal.pb-c.h"
 #include <string.h>
 
-enum {
-    MESSAGE_MAX_STATUS_DEPLOYMENTS = MODELS_MAX * DEPLOYMENTS_MAX,
-    MESSAGE_MAX_ROUTERS = 256,
-    MESSAGE_MAX_REPLICAS = 16384,
-    MESSAGE_MAX_SYNC_ENTRIES = 65536,
-    STOP_TOKENS_MAX = 64,
-};
-
 // A place to start from that the arena does not own (it must outlive the arena's use).
 void codec_arena_borrow(struct codec_arena *arena, void *memory, size_t size);
 // The same memory as protobuf-c wants it: free() does nothing.

@@ -116,13 +116,14 @@ static err_id read_record(const Shoal__Records *from, size_t i, const struct top
                          from->n_top_token - at->tops_used);
     float logprob = from->n_logprob ? from->logprob[i] : 0;
     if (logprob != logprob) return error_set(e, ERR_PROTOCOL, "records.logprob is not a number");
+    bool has_logprob = from->n_logprob > 0 && (from->n_has_logprob == 0 || from->has_logprob[i]);
     const char *text = text_len ? (const char *)from->text.data + at->text_used : "";
     if (((uint8_t)text[0] & 0xc0) == 0x80) return error_set(e, ERR_PROTOCOL, "records.text_bytes cuts a UTF-8 sequence");
     *out = (struct record){
         .token = from->token[i],
         .channel = (uint8_t)channel,
-        .has_logprob = from->n_logprob > 0 && (from->n_has_logprob == 0 || from->has_logprob[i]),
-        .logprob = logprob,
+        .has_logprob = has_logprob,
+        .logprob = has_logprob ? logprob : 0,
         .text_len = text_len,
         .text = text,
         .n_top = n_top,

@@ -23,7 +23,12 @@ enum {
     OUTPUT_TOKENS_MAX = 1 << 20, // records of one stream
     STOP_STRINGS_MAX = 16,
     STOP_STRING_BYTES_MAX = 256,
+    STOP_TOKENS_MAX = 64,
     LOGIT_BIAS_MAX = 1024,
+    STATUS_DEPLOYMENTS_MAX = MODELS_MAX * DEPLOYMENTS_MAX, // in one Status
+    SYNC_ENTRIES_MAX = 1 << 16,                            // in one Sync
+    CLUSTER_ROUTERS_MAX = 256,                             // in one Cluster
+    CLUSTER_REPLICAS_MAX = 16384,
     CHOICES_MAX = 1, // n
     HOPS_MAX = 1,    // routers a request may be forwarded through
     KILLS_MAX = 2,   // workers that may die serving one request before it is refused
