@@ -77,7 +77,8 @@ struct net_dealer_options {
 err_id net_dealer_create(const struct net_dealer_options *options, struct net_dealer **out, struct error *e);
 void net_dealer_destroy(struct net_dealer **d); // as net_router_destroy; no callback comes after it
 enum net_sent net_dealer_send(struct net_dealer *d, const void *data, size_t len);
-// Drops the connection (a peer judged dead) and dials again at once. on_disconnected is called if it was connected.
+// Drops the connection (a peer judged dead) and dials again after the first pause. on_disconnected is called, from here, if
+// it was connected.
 void net_dealer_redial(struct net_dealer *d);
 bool net_dealer_is_connected(const struct net_dealer *d);
 const struct net_stats *net_dealer_stats(const struct net_dealer *d);

@@ -1,0 +1,33 @@
+// Opens ZeroMQ sockets as this project wants them: every limit explicit, nothing that blocks, nothing that lingers.
+// czmq holds the one context of the process. Private to common/net.
+#pragma once
+#include "common/base/error.h"
+#include "common/net/endpoint.h"
+#include "common/net/zmq_loop.h"
+
+#include <czmq.h>
+
+enum { NET_QUEUE_FRAMES = 4096, NET_TURN_FRAMES = 256 }; // defaults
+
+struct zmq_socket_options {
+    int type;                    // ZMQ_ROUTER or ZMQ_DEALER
+    uint32_t frame_bytes_max;    // the socket itself cuts a connection that sends more than twice this
+    uint32_t queue_frames;       // high-water marks
+    const uint8_t *identity;     // NULL: none
+    size_t identity_len;         // the first byte is not 0: libzmq keeps those for itself
+    uint32_t connect_timeout_ms; // 0: the system's
+};
+
+err_id zmq_socket_open(const struct zmq_socket_options *options, zsock_t **out, struct error *e);
+// Parses an address and refuses one whose bytes would leave the host in plain text. verb: "listen on", "dial".
+err_id zmq_socket_address(const char *text, const char *verb, struct endpoint *out, struct error *e);
+
+// A message's payload, after the envelope that its socket type puts before it.
+enum zmq_received {
+    ZMQ_GOT,     // *data holds the one frame; zmq_msg_close it
+    ZMQ_NOTHING, // there is no message
+    ZMQ_DROPPED, // there was one and it was dropped: several frames, too long, or the call was interrupted
+};
+// peer: NULL for a dealer; otherwise the first frame is put there.
+enum zmq_received zmq_socket_receive(zsock_t *socket, struct net_identity *peer, uint32_t frame_bytes_max, zmq_msg_t *data,
+                                     struct net_stats *stats);
