@@ -36,7 +36,7 @@ struct net_dealer {
     struct net_dealer_options options;
     char endpoint[ADDRESS_SIZE + 16]; // as ZeroMQ writes it
     struct connection *connection;    // NULL while waiting
-    bool connected, destroyed;
+    bool v6, connected;
     uint32_t pause_ms; // before the next dial, without jitter
     uint64_t random;   // state of the jitter
     uv_timer_t timer;
@@ -146,6 +146,7 @@ static err_id dial(struct net_dealer *d, struct error *e) {
     struct zmq_socket_options socket = {.type = ZMQ_DEALER,
                                         .frame_bytes_max = d->options.frame_bytes_max,
                                         .queue_frames = d->options.queue_frames,
+                                        .v6 = d->v6,
                                         .identity = identity,
                                         .identity_len = sizeof identity,
                                         .connect_timeout_ms = d->options.dial_timeout_ms};
@@ -196,6 +197,7 @@ err_id net_dealer_create(const struct net_dealer_options *options, struct net_de
     d->options = *options;
     d->options.address = NULL; // not kept: endpoint is
     use_defaults(&d->options);
+    d->v6 = endpoint.v6;
     endpoint_zmq_text(&endpoint, d->endpoint);
     CHECK(getrandom(&d->random, sizeof d->random, 0) == sizeof d->random);
     d->pause_ms = d->options.redial_ms;

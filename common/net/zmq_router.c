@@ -51,8 +51,10 @@ err_id net_router_create(const struct net_router_options *options, struct net_ro
     r->options = *options;
     if (r->options.frame_bytes_max == 0) r->options.frame_bytes_max = FRAME_BYTES_MAX;
     if (r->options.queue_frames == 0) r->options.queue_frames = NET_QUEUE_FRAMES;
-    struct zmq_socket_options socket = {
-        .type = ZMQ_ROUTER, .frame_bytes_max = r->options.frame_bytes_max, .queue_frames = r->options.queue_frames};
+    struct zmq_socket_options socket = {.type = ZMQ_ROUTER,
+                                        .frame_bytes_max = r->options.frame_bytes_max,
+                                        .queue_frames = r->options.queue_frames,
+                                        .v6 = endpoint.v6};
     r->poll = (struct zmq_poll){.ctx = r, .receive = receive, .on_gone = on_gone};
     r->poll.turn_max = options->turn_frames ? options->turn_frames : NET_TURN_FRAMES;
     TRY_GOTO(zmq_socket_open(&socket, &r->socket, e), fail);

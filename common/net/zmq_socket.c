@@ -35,7 +35,7 @@ static bool set_int(void *socket, int option, int value) {
 static bool set_options(void *socket, const struct zmq_socket_options *o) {
     int64_t frame_max = 2 * (int64_t)o->frame_bytes_max;
     bool ok = set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, (int)o->queue_frames) &&
-              set_int(socket, ZMQ_RCVHWM, (int)o->queue_frames) && set_int(socket, ZMQ_IPV6, 1) &&
+              set_int(socket, ZMQ_RCVHWM, (int)o->queue_frames) && set_int(socket, ZMQ_IPV6, o->v6) &&
               zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &frame_max, sizeof frame_max) == 0 &&
               set_int(socket, ZMQ_BACKLOG, BACKLOG) && set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) &&
               set_int(socket, ZMQ_HEARTBEAT_IVL, PING_MS) && set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS) &&

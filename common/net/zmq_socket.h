@@ -13,6 +13,7 @@ struct zmq_socket_options {
     int type;                    // ZMQ_ROUTER or ZMQ_DEALER
     uint32_t frame_bytes_max;    // the socket itself cuts a connection that sends more than twice this
     uint32_t queue_frames;       // high-water marks
+    bool v6;                     // the address is IPv6: with it, libzmq writes IPv4 addresses as ::ffff:127.0.0.1
     const uint8_t *identity;     // NULL: none
     size_t identity_len;         // the first byte is not 0: libzmq keeps those for itself
     uint32_t connect_timeout_ms; // 0: the system's
