@@ -37,16 +37,19 @@ struct worker_core_options {
     enum worker_bug bug;
 };
 
+enum text_verdict { TEXT_GO_ON, TEXT_STOP, TEXT_STOP_TOOL_CALLS };
+
 // What prepare found. Arrays are copied.
 struct prepared {
     struct error error; // ERR_NONE: fine; else the request is refused with it
+    // What the last of g->records said when it was made. Not TEXT_GO_ON: the answer was complete and only its Done was lost
+    // with the worker that made it, so the stream is done at once.
+    enum text_verdict verdict;
     const uint32_t *tokens;
     uint32_t n_tokens;
     uint32_t max_tokens; // the client's, or a default; cut to the context by the core
     void *user; // the shell's text and sampling state of this stream; handed to the hooks, released by hooks.release
 };
-
-enum text_verdict { TEXT_GO_ON, TEXT_STOP, TEXT_STOP_TOOL_CALLS };
 
 struct worker_token { // one sequence's share of a step result
     uint32_t token;
