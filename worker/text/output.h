@@ -35,5 +35,5 @@ err_id output_create(const struct tokenizer *t, const struct output_options *opt
 void output_destroy(struct output *o); // NULL is fine
 void output_push(struct output *o, uint32_t token, struct output_text *text);
 // What was held back, when no token follows: the tail of Done. Call again while it gives text (a second channel, or more
-// than RECORD_TEXT_MAX); empty after a stop string.
+// than RECORD_TEXT_MAX). After a stop string it gives only what its record had no room for.
 void output_finish(struct output *o, struct output_text *text);

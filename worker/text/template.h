@@ -31,8 +31,9 @@ struct template_input {
     const json_t *extra;    // object of further variables (documents, chat_template_kwargs), or NULL; a key "messages",
                             // "tools" or "add_generation_prompt" in it loses against the fields here
     bool add_generation_prompt;
-    const char *bos_token, *eos_token; // NULL: not defined
-    int64_t now_unix_s;                // what strftime_now tells, in UTC
+    const json_t
+        *special_tokens; // object: bos_token, eos_token, … as the model's configuration names them, or NULL; loses to extra
+    int64_t now_unix_s;  // what strftime_now tells, in UTC
 };
 
 // Appends the prompt to *out. ERR_INVALID_ARGUMENT when the template refuses the messages (raise_exception) or they don't
