@@ -6,7 +6,9 @@ void stream_rx_init(struct stream_rx *rx, const struct stream_key *key) {
 
 void stream_rx_bind(struct stream_rx *rx, const struct attempt *attempt, link_id link, incarnation_t incarnation) {
     struct stream_key key = rx->key;
+    enum rx_bug bug = rx->bug;
     stream_rx_init(rx, &key);
+    rx->bug = bug;
     rx->attempt = *attempt;
     rx->link = link;
     rx->incarnation = incarnation;
@@ -20,6 +22,7 @@ void stream_rx_unbind(struct stream_rx *rx) {
 }
 
 bool stream_rx_current(const struct stream_rx *rx, incarnation_t from, const struct attempt *attempt) {
+    if (rx->bug == RX_BUG_STALE_ATTEMPT) return rx->link != 0;
     return rx->link != 0 && rx->incarnation == from && attempt_equal(&rx->attempt, attempt);
 }
 
@@ -54,6 +57,7 @@ enum rx_result stream_rx_on_tokens(struct stream_rx *rx, incarnation_t from, con
         rx->ack_due = true;
         rx->ack_at = now + RX_ACK_MS;
     }
+    if (rx->bug == RX_BUG_OFFSET_RULE) known = 0;
     if (known >= m->records.count) return RX_DUPLICATE;
     for (uint32_t i = known; i < m->records.count; i++) {
         struct record r = records_get(&m->records, i);

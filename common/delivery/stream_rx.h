@@ -16,6 +16,14 @@ enum rx_result {
     RX_INVALID,   // contradicts itself (Done shorter than the log)
 };
 
+// Deliberate mistakes, so that tests can prove that the simulator catches them; set by the owner after stream_rx_init() and
+// kept by bind and unbind. RX_BUG_NONE in everything that ships.
+enum rx_bug {
+    RX_BUG_NONE,
+    RX_BUG_OFFSET_RULE,  // an overlap is not trimmed
+    RX_BUG_STALE_ATTEMPT // whatever is about the stream is taken, from whichever attempt and incarnation
+};
+
 struct stream_rx {
     struct stream_key key;
     struct attempt attempt;
@@ -26,6 +34,7 @@ struct stream_rx {
     ms_t ack_at;
     uint32_t resend_from;
     ms_t resend_at; // when the Resend for resend_from may be repeated
+    enum rx_bug bug;
 };
 
 void stream_rx_init(struct stream_rx *rx, const struct stream_key *key);

@@ -1,0 +1,239 @@
+// What a session's candidate says about it, and how it reaches the requester: the log, acknowledgements, timers.
+#include "common/base/check.h"
+#include "router/core/core.h"
+
+#include <stdio.h>
+
+static ms_t sooner(ms_t a, ms_t b) { return a < b ? a : b; }
+
+static void alive(struct session *s, ms_t now) {
+    s->answered = true;
+    s->watch_ms = WATCH_MS;
+    s->watch_at = now + WATCH_MS;
+}
+
+void session_tell_accepted(struct router_core *core, struct session *s) {
+    struct msg m = {.kind = MSG_ACCEPTED};
+    struct msg_accepted *a = &m.accepted;
+    a->key = s->key;
+    a->attempt = s->tx.attempt;
+    a->prompt_tokens = s->prompt_tokens;
+    a->max_tokens = s->max_tokens;
+    snprintf(a->replica, sizeof a->replica, "%s", s->replica);
+    snprintf(a->fingerprint, sizeof a->fingerprint, "%s", s->fingerprint);
+    core_send(core, s->requester->id, &m);
+}
+
+// A candidate has taken the attempt: the requester hears of it, and of each later one, since records carry its number.
+static void accepted(struct router_core *core, struct session *s) {
+    bool first = !s->accepted;
+    s->accepted = true;
+    s->state = SESSION_RUNNING;
+    if (s->local) {
+        if (first) core_emit(core, s, SESSION_ACCEPTED);
+        return;
+    }
+    stream_tx_attach(&s->tx, s->tx.link, &s->attempt, s->tx.acked);
+    if (s->requester) session_tell_accepted(core, s);
+}
+
+static void take_fingerprint(struct session *s, const char *fingerprint) {
+    if (s->fingerprint[0] == '\0') snprintf(s->fingerprint, sizeof s->fingerprint, "%s", fingerprint);
+}
+
+void session_on_accepted(struct router_core *core, struct session *s, const struct msg_accepted *m, ms_t now) {
+    alive(s, now);
+    if (s->state == SESSION_PLACED || s->prompt_tokens == 0) {
+        s->prompt_tokens = m->prompt_tokens;
+        s->max_tokens = m->max_tokens;
+        if (m->replica[0]) snprintf(s->replica, sizeof s->replica, "%s", m->replica);
+        take_fingerprint(s, m->fingerprint);
+        uint32_t decode = s->load_decode;
+        if (m->max_tokens && decode > m->max_tokens) decode = m->max_tokens;
+        session_load(s, s->load_prompt ? m->prompt_tokens : 0, decode);
+        s->offer->pool->deployment->ready_at = now;
+    }
+    if (s->state == SESSION_PLACED) accepted(core, s);
+    session_arm(core, s);
+}
+
+static void cancel_there(struct router_core *core, struct link *from, const struct stream_key *key, const struct attempt *attempt) {
+    struct msg m = {.kind = MSG_CANCEL, .cancel = {*key, *attempt}};
+    core_send(core, from->id, &m);
+}
+
+static void release_there(struct router_core *core, struct link *from, const struct msg_done *done) {
+    struct msg m = {.kind = MSG_ACK};
+    m.ack = (struct msg_ack){.key = done->key, .attempt = done->attempt, .next = done->n_tokens, .done = true};
+    core_send(core, from->id, &m);
+}
+
+// The log grew by n records.
+static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t now) {
+    core->counters.records += n;
+    alive(s, now);
+    if (s->state == SESSION_PLACED) { // its Accepted was lost
+        take_fingerprint(s, s->offer->status.info.fingerprint);
+        accepted(core, s);
+    }
+    session_proven(core, s);
+    session_load(s, 0, s->load_decode > n ? s->load_decode - n : 0);
+    if (s->local) core_emit(core, s, SESSION_RECORDS);
+    else stream_tx_pump(&s->tx, s->log, &core->wire, now);
+}
+
+static void fail_attempt_for_good(struct router_core *core, struct session *s, err_id id, const char *text, ms_t now) {
+    struct error why = {0};
+    error_set(&why, id, "%s", text);
+    session_fail(core, s, &why, 0, now);
+}
+
+void session_on_tokens(struct router_core *core, struct session *s, struct link *from, const struct msg_tokens *m, ms_t now) {
+    uint32_t before = s ? record_log_count(s->log) : 0;
+    size_t bytes = s ? record_log_bytes(s->log) : 0;
+    enum rx_result result = RX_STALE;
+    if (s) result = stream_rx_on_tokens(&s->rx, from->incarnation, m, s->log, &core->wire, now);
+    switch (result) {
+    case RX_EXTENDED:
+        core->log_bytes += record_log_bytes(s->log) - bytes;
+        if (m->offset < before) core->counters.duplicates_dropped += before - m->offset;
+        grown(core, s, record_log_count(s->log) - before, now);
+        if (record_log_count(s->log) > OUTPUT_TOKENS_MAX) {
+            fail_attempt_for_good(core, s, ERR_TOO_LARGE, "the answer is longer than a stream may be", now);
+            return;
+        }
+        break;
+    case RX_DUPLICATE: core->counters.duplicates_dropped += m->records.count; break;
+    case RX_GAP: core->counters.gaps++; break;
+    default: // nobody's, or an attempt that is over: its sender may stop
+        core->counters.stale_dropped++;
+        cancel_there(core, from, &m->key, &m->attempt);
+        return;
+    }
+    session_arm(core, s);
+}
+
+void session_on_done(struct router_core *core, struct session *s, struct link *from, const struct msg_done *m, ms_t now) {
+    enum rx_result result = RX_STALE;
+    if (s) result = stream_rx_on_done(&s->rx, from->incarnation, m, s->log, &core->wire, now);
+    switch (result) {
+    case RX_DONE:
+        if (s->state == SESSION_PLACED) {
+            take_fingerprint(s, s->offer->status.info.fingerprint);
+            accepted(core, s);
+        }
+        session_complete(core, s, m, now);
+        return;
+    case RX_GAP: core->counters.gaps++; break;
+    case RX_INVALID:
+        core->counters.protocol_errors++;
+        fail_attempt_for_good(core, s, ERR_INTERNAL, "the worker ended the answer before what it had sent", now);
+        return;
+    case RX_STALE:
+        core->counters.stale_dropped++;
+        release_there(core, from, m);
+        return;
+    default: break;
+    }
+    session_arm(core, s);
+}
+
+static void exclude(struct session *s) {
+    incarnation_t refuser = s->offer->candidate->incarnation;
+    if (s->n_excluded < EXCLUDED_MAX) s->excluded[s->n_excluded++] = refuser;
+}
+
+void session_on_rejected(struct router_core *core, struct session *s, const struct msg_rejected *m, ms_t now) {
+    bool pin_hunt = s->pin_elsewhere && m->error.id == ERR_NOT_FOUND; // the next peer may have the pinned replica
+    bool other_may = error_info(m->error.id)->retryable || pin_hunt || m->error.id == ERR_SUPERSEDED;
+    s->refusals++;
+    if (other_may) exclude(s);
+    session_unplace(core, s, false);
+    s->kills += m->kills;
+    s->deaths += m->kills;
+    if (s->kills >= KILLS_MAX || s->deaths >= DEATHS_MAX) {
+        core->counters.poisoned++;
+        fail_attempt_for_good(core, s, ERR_POISON_REQUEST, error_info(ERR_POISON_REQUEST)->sentence, now);
+    } else if (!other_may || (s->refusals > REFUSALS_MAX && m->kills == 0)) {
+        session_fail(core, s, &m->error, m->retry_after_ms, now);
+    } else {
+        session_again(core, s, &m->error, now);
+    }
+}
+
+// --- the requester's side
+
+void session_attach(struct router_core *core, struct session *s, struct link *link, uint32_t next, ms_t now) {
+    list_remove(&s->requester_node);
+    list_append(&link->sessions, &s->requester_node);
+    s->requester = link;
+    uint32_t count = record_log_count(s->log);
+    stream_tx_attach(&s->tx, link->id, &s->tx.attempt, next < count ? next : count);
+    s->give_up_at = s->state == SESSION_ENDED ? now + UNACKED_MS : MS_NEVER;
+    if (!s->accepted) return;
+    session_tell_accepted(core, s);
+    stream_tx_pump(&s->tx, s->log, &core->wire, now);
+    session_arm(core, s);
+}
+
+void session_park(struct router_core *core, struct session *s, ms_t now) {
+    list_remove(&s->requester_node);
+    s->requester = NULL;
+    stream_tx_detach(&s->tx);
+    s->give_up_at = now + (s->request.keep || s->relayed ? PARK_KEEP_MS : PARK_MS);
+    session_arm(core, s);
+}
+
+// --- time
+
+static ms_t next_due(const struct session *s) {
+    ms_t at = sooner(s->deadline_at, sooner(s->give_up_at, s->retry_at));
+    at = sooner(at, sooner(s->watch_at, sooner(s->rx.ack_at, s->rx.resend_at)));
+    return s->tx.link ? sooner(at, s->tx.retry_at) : at;
+}
+
+void session_arm(struct router_core *core, struct session *s) {
+    ms_t at = next_due(s);
+    if (at != MS_NEVER) due_sooner(&core->due, &s->due, at);
+}
+
+// It has waited for as long as its region may let it wait, or everyone had refused it a while ago.
+static void retry(struct router_core *core, struct session *s, ms_t now) {
+    struct pool *pool = s->pool;
+    bool homeless = s->wait.queue == &s->deployment->homeless;
+    if (!homeless) {
+        struct route_request r = session_route_request(s, now);
+        struct region_request region = {.route = &r, .book = !s->relayed};
+        region.work = region_work(s->prompt_expected, s->decode_expected);
+        struct pool *other = s->relayed ? NULL : region_spill(s->deployment, pool, &region);
+        if (other == NULL) {
+            s->retry_at = now + pool->spill_after_ms;
+            return;
+        }
+        s->pool = other;
+    }
+    session_unqueue(core, s);
+    session_enqueue(core, s, now);
+}
+
+void session_tick(struct router_core *core, struct session *s, ms_t now) {
+    if (s->give_up_at <= now) {
+        session_end(core, s, now);
+        return;
+    }
+    if (s->deadline_at <= now) {
+        fail_attempt_for_good(core, s, ERR_DEADLINE, "the request's deadline passed", now);
+        return;
+    }
+    if (s->retry_at <= now) {
+        struct stream_key key = s->key;
+        retry(core, s, now);
+        if (session_find(core, &key) != s) return; // it could not go on
+    }
+    if (s->offer) {
+        if (s->watch_at <= now) session_ask_again(core, s, now);
+        stream_rx_tick(&s->rx, s->log, &core->wire, now);
+    }
+    if (s->tx.link) stream_tx_tick(&s->tx, s->log, &core->wire, now);
+    due_set(&core->due, &s->due, next_due(s));
+}
