@@ -1,6 +1,6 @@
 #include "router/core/admission.h"
 
-static const double MARGIN = 0.15, MARGIN_S = 0.03;            // of the estimate, and flat
+static const double MARGIN = 0.15, MARGIN_S = 0.03; // of the estimate, and flat
 static const double LEARN = 1.0 / 64, SLOWNESS_MIN = 0.7, SLOWNESS_MAX = 4;
 
 static bool slot_free(const struct pool *p) {

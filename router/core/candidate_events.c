@@ -28,7 +28,8 @@ void candidate_learn(struct router_core *core, struct candidate *c, const struct
     models_learn(o->pool->deployment, info);
 }
 
-// Own sessions on this offer that the sender of a status had not seen: placed behind its generates_seen and not answered yet.
+// Own sessions on this offer that the sender of a status had not seen: placed behind its generates_seen and not answered
+// yet.
 static void merge(struct offer *o, const struct deployment_status *d) {
     uint32_t unseen = 0;
     uint64_t prompt = 0, decode = 0;

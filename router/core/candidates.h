@@ -1,12 +1,12 @@
-// What a request can be sent to. A candidate is one process behind a link: the leader of a replica, or a peer router that stands
-// for its whole region. It makes offers: one per deployment that it serves (a replica: one). A pool is all offers of one
-// deployment in one region; a deployment is its pools and what is known of its requests. Names are looked up by walking short
-// arrays (deployments, regions: bounded by limits.h); candidates are found through their link.
+// What a request can be sent to. A candidate is one process behind a link: the leader of a replica, or a peer router that
+// stands for its whole region. It makes offers: one per deployment that it serves (a replica: one). A pool is all offers of
+// one deployment in one region; a deployment is its pools and what is known of its requests. Names are looked up by walking
+// short arrays (deployments, regions: bounded by limits.h); candidates are found through their link.
 //
 // Load of an offer = own + foreign. Own work is what this router placed there and has not seen ended: known exactly, with no
 // delay. Foreign work is what a status shows beyond the own work that the sender had seen by then (generates_seen): other
-// routers' requests, or a peer's own clients. So requests sent since the last status count at once, and requests whose Done has
-// arrived stop counting at once.
+// routers' requests, or a peer's own clients. So requests sent since the last status count at once, and requests whose Done
+// has arrived stop counting at once.
 #pragma once
 #include "common/base/message.h"
 #include "router/core/list.h"
@@ -45,7 +45,7 @@ struct candidate {
     enum lifecycle state;
     float progress;
     uint32_t eta_ms;
-    uint64_t status_seq; // of the last status taken
+    uint64_t status_seq;     // of the last status taken
     uint64_t generates_sent; // on the present link
     uint32_t unproven;       // sessions here that may have killed a worker (session.h)
     uint32_t n_offers;
@@ -62,13 +62,13 @@ struct pool {
     struct offer **offers;
     uint32_t usable; // offers
     struct wait_queue queue;
-    bool stale;                 // rates and foreign are to be summed again
-    double prefill_rate, decode_rate; // of the usable offers: tokens per second; peers of one region count once
+    bool stale;                        // rates and foreign are to be summed again
+    double prefill_rate, decode_rate;  // of the usable offers: tokens per second; peers of one region count once
     double prefill_best, slot_token_s; // the fastest's prefill rate, and seconds per token of one of its slots
     double foreign_prompt, foreign_decode;
     uint64_t own_prompt, own_decode; // sums over all offers, kept with each placement
-    double slowness; // learned: how long things take here ÷ how long the plain estimate says
-    bool dirty;      // is in the core's list of pools to dispatch
+    double slowness;                 // learned: how long things take here ÷ how long the plain estimate says
+    bool dirty;                      // is in the core's list of pools to dispatch
     struct pool *dirty_next;
 };
 
@@ -104,7 +104,7 @@ static inline uint32_t offer_limit(const struct offer *o) {
 static inline uint32_t offer_load(const struct offer *o) { return o->own + o->foreign; }
 
 struct offer *offer_create(struct candidate *c, struct pool *pool);
-void offer_destroy(struct offer *o); // nothing may be placed on it
+void offer_destroy(struct offer *o);                                                  // nothing may be placed on it
 struct offer *candidate_offer(const struct candidate *c, const struct deployment *d); // NULL: none
 // Merges a status group by group and works out the foreign load. unseen: own sessions the sender had not seen yet.
 void offer_merge(struct offer *o, const struct deployment_status *delta, uint32_t unseen, uint64_t unseen_prompt,

@@ -109,8 +109,10 @@ void router_core_cluster(struct router_core *core, struct msg_cluster *out) {
     *out = (struct msg_cluster){.n_routers = 1, .routers = core->view_routers, .replicas = core->view_replicas};
     LIST_FOREACH(node, &core->candidates) {
         const struct candidate *c = LIST_ENTRY(node, struct candidate, node);
-        if (c->kind == CANDIDATE_PEER) core->view_routers[out->n_routers++] = c->router;
-        else for (uint32_t i = 0; i < c->n_offers; i++) view_of(c->offers[i], &core->view_replicas[out->n_replicas++]);
+        if (c->kind == CANDIDATE_PEER)
+            core->view_routers[out->n_routers++] = c->router;
+        else
+            for (uint32_t i = 0; i < c->n_offers; i++) view_of(c->offers[i], &core->view_replicas[out->n_replicas++]);
     }
 }
 

@@ -1,7 +1,8 @@
-// The inside of a router_core: state shared by its files, and the few services that all of them use. Nothing outside this folder
-// includes it. Layers, from below: key_table, due_heap, shares, output_length, wait_queue → candidates → route, region, admission
-// (pure decisions) → models, links, session (state changes) → router_core (events).
+// The inside of a router_core: state shared by its files, and the few services that all of them use. Nothing outside this
+// folder includes it. Layers, from below: due_heap, shares, output_length, wait_queue → candidates → route,
+// region, admission (pure decisions) → models, links, session (state changes) → router_core (events).
 #pragma once
+#include "common/base/table.h"
 #include "router/core/admission.h"
 #include "router/core/link.h"
 #include "router/core/region.h"
@@ -11,12 +12,12 @@ enum { DEADLINE_NONE_S = 1000000000 };
 
 struct router_core {
     struct router_core_options options;
-    struct sink outside;           // the shell's
-    struct sink wire;              // ours: notes that a link was spoken to, then `outside`
+    struct sink outside; // the shell's
+    struct sink wire;    // ours: notes that a link was spoken to, then `outside`
     struct session_output output;
-    ms_t now;                      // of the event being handled
+    ms_t now; // of the event being handled
 
-    struct key_table links, sessions;
+    struct table links, sessions;
     struct list link_list, session_list, candidates;
     struct due_heap due;
     uint32_t n_deployments;
@@ -64,8 +65,8 @@ void models_configure(struct router_core *core);
 struct session *intake(struct router_core *core, const struct msg_generate *g, bool relayed, struct msg_rejected *rejected,
                        ms_t now);
 // Is there anybody who may have the pinned replica? *elsewhere: not among ours. false: *e says that nobody has it.
-bool intake_pin(const struct router_core *core, const struct deployment *d, const struct msg_generate *g, uint32_t n_excluded,
-                const incarnation_t *excluded, bool *elsewhere, struct error *e);
+bool intake_pin(const struct router_core *core, const struct deployment *d, const struct msg_generate *g,
+                uint32_t n_excluded, const incarnation_t *excluded, bool *elsewhere, struct error *e);
 void intake_from_link(struct router_core *core, struct link *link, const struct msg_generate *g, ms_t now);
 
 // --- pairs of a session and its decisions

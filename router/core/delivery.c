@@ -57,7 +57,8 @@ void session_on_accepted(struct router_core *core, struct session *s, const stru
     session_arm(core, s);
 }
 
-static void cancel_there(struct router_core *core, struct link *from, const struct stream_key *key, const struct attempt *attempt) {
+static void cancel_there(struct router_core *core, struct link *from, const struct stream_key *key,
+                         const struct attempt *attempt) {
     struct msg m = {.kind = MSG_CANCEL, .cancel = {*key, *attempt}};
     core_send(core, from->id, &m);
 }
@@ -78,8 +79,10 @@ static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t 
     }
     session_proven(core, s);
     session_load(s, 0, s->load_decode > n ? s->load_decode - n : 0);
-    if (s->local) core_emit(core, s, SESSION_RECORDS);
-    else stream_tx_pump(&s->tx, s->log, &core->wire, now);
+    if (s->local)
+        core_emit(core, s, SESSION_RECORDS);
+    else
+        stream_tx_pump(&s->tx, s->log, &core->wire, now);
 }
 
 static void fail_attempt_for_good(struct router_core *core, struct session *s, err_id id, const char *text, ms_t now) {
@@ -88,7 +91,8 @@ static void fail_attempt_for_good(struct router_core *core, struct session *s, e
     session_fail(core, s, &why, 0, now);
 }
 
-void session_on_tokens(struct router_core *core, struct session *s, struct link *from, const struct msg_tokens *m, ms_t now) {
+void session_on_tokens(struct router_core *core, struct session *s, struct link *from, const struct msg_tokens *m,
+                       ms_t now) {
     uint32_t before = s ? record_log_count(s->log) : 0;
     size_t bytes = s ? record_log_bytes(s->log) : 0;
     enum rx_result result = RX_STALE;
@@ -103,14 +107,36 @@ void session_on_tokens(struct router_core *core, struct session *s, struct link 
             return;
         }
         break;
-    case RX_DUPLICATE: core->counters.duplicates_dropped += m->records.count; break;
-    case RX_GAP: core->counters.gaps++; break;
+    case RX_DUPLICATE:
+        core->counters.duplicates_dropped += m->records.count;
+        break;
+    case RX_GAP:
+        core->counters.gaps++;
+        break;
     default: // nobody's, or an attempt that is over: its sender may stop
         core->counters.stale_dropped++;
         cancel_there(core, from, &m->key, &m->attempt);
         return;
     }
     session_arm(core, s);
+}
+
+static void exclude(struct session *s) {
+    incarnation_t refuser = s->offer->candidate->incarnation;
+    if (s->n_excluded < EXCLUDED_MAX) s->excluded[s->n_excluded++] = refuser;
+}
+
+// It ended the answer before what it had sent: this attempt has failed.
+static void contradicted(struct router_core *core, struct session *s, ms_t now) {
+    struct error why = {0};
+    core->counters.protocol_errors++;
+    error_set(&why, ERR_INTERNAL, "%s ended the answer before what it had sent", s->replica);
+    exclude(s);
+    session_unplace(core, s, true);
+    if (++s->refusals > REFUSALS_MAX)
+        session_fail(core, s, &why, 0, now);
+    else
+        session_again(core, s, &why, now);
 }
 
 void session_on_done(struct router_core *core, struct session *s, struct link *from, const struct msg_done *m, ms_t now) {
@@ -124,23 +150,20 @@ void session_on_done(struct router_core *core, struct session *s, struct link *f
         }
         session_complete(core, s, m, now);
         return;
-    case RX_GAP: core->counters.gaps++; break;
+    case RX_GAP:
+        core->counters.gaps++;
+        break;
     case RX_INVALID:
-        core->counters.protocol_errors++;
-        fail_attempt_for_good(core, s, ERR_INTERNAL, "the worker ended the answer before what it had sent", now);
+        contradicted(core, s, now);
         return;
     case RX_STALE:
         core->counters.stale_dropped++;
         release_there(core, from, m);
         return;
-    default: break;
+    default:
+        break;
     }
     session_arm(core, s);
-}
-
-static void exclude(struct session *s) {
-    incarnation_t refuser = s->offer->candidate->incarnation;
-    if (s->n_excluded < EXCLUDED_MAX) s->excluded[s->n_excluded++] = refuser;
 }
 
 void session_on_rejected(struct router_core *core, struct session *s, const struct msg_rejected *m, ms_t now) {

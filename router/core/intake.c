@@ -17,8 +17,8 @@ static bool excluded(const struct candidate *c, uint32_t n, const incarnation_t 
     return false;
 }
 
-bool intake_pin(const struct router_core *core, const struct deployment *d, const struct msg_generate *g, uint32_t n_excluded,
-                const incarnation_t *list, bool *elsewhere, struct error *e) {
+bool intake_pin(const struct router_core *core, const struct deployment *d, const struct msg_generate *g,
+                uint32_t n_excluded, const incarnation_t *list, bool *elsewhere, struct error *e) {
     bool peers = false;
     *elsewhere = false;
     LIST_FOREACH(node, &core->candidates) {
@@ -48,7 +48,8 @@ static err_id validate(const struct router_core *core, const struct msg_generate
     return ERR_NONE;
 }
 
-// The pool it is admitted to: the one that its region's weight says, or if that can't make the deadline and may spill, another.
+// The pool it is admitted to: the one that its region's weight says, or if that can't make the deadline and may spill,
+// another.
 static err_id admit(struct router_core *core, struct deployment *d, struct admission_request *a, struct pool **pool,
                     uint32_t *retry_after_ms, struct error *e) {
     struct admission_limits limits = {
@@ -97,8 +98,8 @@ static struct route_request foresee(const struct msg_generate *g, bool relayed, 
     };
 }
 
-static struct session *admit_or_refuse(struct router_core *core, struct deployment *d, const struct msg_generate *g, bool relayed,
-                                       struct msg_rejected *rejected, ms_t now) {
+static struct session *admit_or_refuse(struct router_core *core, struct deployment *d, const struct msg_generate *g,
+                                       bool relayed, struct msg_rejected *rejected, ms_t now) {
     struct error why = {0};
     uint32_t deadline_ms = g->deadline_ms ? g->deadline_ms : core->options.deadline_default_ms, retry_after_ms = 0;
     struct expectation x = expect(d, g);
@@ -138,8 +139,8 @@ static void tell_refused(struct router_core *core, struct link *link, const stru
     core_send(core, link->id, &m);
 }
 
-// A Generate for a stream that is known: repeated, over another link, or the next attempt of a relayed one. Returns true if it
-// has been dealt with; false: it is to be treated as new.
+// A Generate for a stream that is known: repeated, over another link, or the next attempt of a relayed one. Returns true if
+// it has been dealt with; false: it is to be treated as new.
 static bool again(struct router_core *core, struct link *link, struct session *s, const struct msg_generate *g, bool relayed,
                   ms_t now) {
     if (s->local || s->relayed != relayed) {
@@ -150,6 +151,8 @@ static bool again(struct router_core *core, struct link *link, struct session *s
     }
     int order = relayed ? attempt_compare(&g->attempt, &s->attempt) : 0;
     if (order > 0) { // its owner has given the old attempt up
+        struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {s->key, s->attempt, g->attempt}};
+        if (s->requester && s->requester != link) core_send(core, s->requester->id, &m);
         session_end(core, s, now);
         return false;
     }

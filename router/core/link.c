@@ -7,13 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static bool has_id(const void *entry, const void *id) { return ((const struct link *)entry)->id == *(const link_id *)id; }
+
 struct link *link_find(const struct router_core *core, link_id id) {
-    struct key_node *n = key_table_first(&core->links, hash_mix(id));
-    for (; n; n = key_node_next(n)) {
-        struct link *link = LIST_ENTRY(n, struct link, by_id);
-        if (link->id == id) return link;
-    }
-    return NULL;
+    return table_find(&core->links, hash_mix(id), has_id, &id);
 }
 
 static struct link_timers timers_of(const struct router_core *core, const struct link *link) {
@@ -52,7 +49,7 @@ struct link *link_open(struct router_core *core, link_id id, bool dialled, ms_t 
     link_health_init(&link->health, now);
     list_init(&link->sessions);
     list_append(&core->link_list, &link->node);
-    key_table_insert(&core->links, &link->by_id, hash_mix(id));
+    table_add(&core->links, hash_mix(id), link);
     link_say_hello(core, link, true);
     due_set(&core->due, &link->due, now + core->options.timers.heartbeat_ms);
     return link;
@@ -73,7 +70,7 @@ static void park_sessions(struct router_core *core, struct link *link, ms_t now)
 }
 
 void link_drop(struct router_core *core, struct link *link, bool dead, ms_t now) {
-    key_table_remove(&core->links, &link->by_id); // first: nothing is sent there any more
+    table_remove(&core->links, hash_mix(link->id), link); // first: nothing is sent there any more
     list_remove(&link->node);
     due_set(&core->due, &link->due, MS_NEVER);
     if (link->candidate) candidate_die(core, link->candidate, now);
@@ -199,8 +196,10 @@ void link_on_hello(struct router_core *core, struct link *link, const struct msg
     bool met = true;
     if (m->role == ROLE_WORKER) met = meet_candidate(core, link, CANDIDATE_REPLICA, m, now);
     if (m->role == ROLE_ROUTER && link->dialled) met = meet_candidate(core, link, CANDIDATE_PEER, m, now);
-    if (!met) link_drop(core, link, true, now);
-    else if (m->role == ROLE_ROUTER && !link->dialled) status_say(core, link, now);
+    if (!met)
+        link_drop(core, link, true, now);
+    else if (m->role == ROLE_ROUTER && !link->dialled)
+        status_say(core, link, now);
 }
 
 void link_tick(struct router_core *core, struct link *link, ms_t now) {
@@ -219,8 +218,10 @@ void link_tick(struct router_core *core, struct link *link, ms_t now) {
         }
     }
     if (now - link->health.said_at >= t.heartbeat_ms) {
-        if (link->greeted) status_say(core, link, now);
-        else link_say_hello(core, link, true);
+        if (link->greeted)
+            status_say(core, link, now);
+        else
+            link_say_hello(core, link, true);
     }
     ms_t next = link_health_next(&link->health, &t, now);
     due_set(&core->due, &link->due, next > now ? next : now + 1);

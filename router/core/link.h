@@ -1,16 +1,14 @@
-// Connections: who is behind them, whether they live, what has to be said to them regularly. A link says Hello first and is asked
-// for one until it comes; a worker, or a peer that we dialled, becomes a candidate; others are requesters.
+// Connections: who is behind them, whether they live, what has to be said to them regularly. A link says Hello first and is
+// asked for one until it comes; a worker, or a peer that we dialled, becomes a candidate; others are requesters.
 #pragma once
 #include "router/core/candidates.h"
 #include "router/core/due_heap.h"
-#include "router/core/key_table.h"
 #include "router/core/router_core.h"
 
 // Clients are heard of and spoken to less often than routers and workers.
 enum { CLIENT_HEARTBEAT_FACTOR = 2, CLIENT_DEAD_FACTOR = 30 };
 
 struct link {
-    struct key_node by_id;
     struct list node;
     struct due due;
     link_id id;

@@ -1,5 +1,5 @@
-// An intrusive doubly linked ring: the head is a node of its own, an empty list points to itself, so adding and removing never
-// branch. A node that is in no list points to itself too: list_remove() is idempotent.
+// An intrusive doubly linked ring: the head is a node of its own, an empty list points to itself, so adding and removing
+// never branch. A node that is in no list points to itself too: list_remove() is idempotent.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -8,7 +8,7 @@ struct list {
     struct list *prev, *next;
 };
 
-#define LIST_ENTRY(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
+#define LIST_ENTRY(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 // Not for loops that remove entries other than the present one's predecessors: use list_first() until empty, or take `next`.
 #define LIST_FOREACH(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
 

@@ -3,7 +3,8 @@
 
 static void misplaced(struct router_core *core) { core->counters.protocol_errors++; }
 
-static void unknown(struct router_core *core, struct link *link, const struct stream_key *key, const struct attempt *attempt) {
+static void unknown(struct router_core *core, struct link *link, const struct stream_key *key,
+                    const struct attempt *attempt) {
     struct msg m = {.kind = MSG_UNKNOWN, .unknown = {*key, *attempt}};
     core_send(core, link->id, &m);
 }
@@ -45,7 +46,9 @@ static void on_superseded(struct router_core *core, struct link *link, const str
 static void from_candidate(struct router_core *core, struct link *link, const struct msg *m, ms_t now) {
     struct session *s;
     switch (m->kind) {
-    case MSG_STATUS: candidate_on_status(core, link->candidate, &m->status, now); break;
+    case MSG_STATUS:
+        candidate_on_status(core, link->candidate, &m->status, now);
+        break;
     case MSG_ACCEPTED:
         s = current(core, link, &m->accepted.key, &m->accepted.attempt);
         if (s) session_on_accepted(core, s, &m->accepted, now);
@@ -54,11 +57,21 @@ static void from_candidate(struct router_core *core, struct link *link, const st
         s = current(core, link, &m->rejected.key, &m->rejected.attempt);
         if (s) session_on_rejected(core, s, &m->rejected, now);
         break;
-    case MSG_TOKENS: session_on_tokens(core, session_find(core, &m->tokens.key), link, &m->tokens, now); break;
-    case MSG_DONE: session_on_done(core, session_find(core, &m->done.key), link, &m->done, now); break;
-    case MSG_UNKNOWN: on_forgotten(core, link, &m->unknown, now); break;
-    case MSG_SUPERSEDED: on_superseded(core, link, &m->superseded, now); break;
-    default: misplaced(core); break;
+    case MSG_TOKENS:
+        session_on_tokens(core, session_find(core, &m->tokens.key), link, &m->tokens, now);
+        break;
+    case MSG_DONE:
+        session_on_done(core, session_find(core, &m->done.key), link, &m->done, now);
+        break;
+    case MSG_UNKNOWN:
+        on_forgotten(core, link, &m->unknown, now);
+        break;
+    case MSG_SUPERSEDED:
+        on_superseded(core, link, &m->superseded, now);
+        break;
+    default:
+        misplaced(core);
+        break;
     }
 }
 
@@ -103,27 +116,36 @@ static void on_sync(struct router_core *core, struct link *link, const struct ms
 
 static void on_cancel(struct router_core *core, struct link *link, const struct msg_cancel *m, ms_t now) {
     struct session *s = own(core, link, &m->key);
-    if (s == NULL || (s->relayed && attempt_compare(&m->attempt, &s->attempt) < 0)) {
+    if (s == NULL)
         unknown(core, link, &m->key, &m->attempt);
-        return;
-    }
-    if (!s->relayed && s->state != SESSION_ENDED) { // a client is told that it is over
-        struct msg answer = {.kind = MSG_REJECTED, .rejected = {.key = s->key, .attempt = s->tx.attempt}};
-        error_set(&answer.rejected.error, ERR_CANCELLED, "the request was cancelled");
-        core_send(core, link->id, &answer);
-    }
-    session_end(core, s, now);
+    else if (s->relayed && attempt_compare(&m->attempt, &s->attempt) < 0)
+        return; // about an earlier one
+    else
+        session_cancel(core, s, now);
 }
 
 static void from_requester(struct router_core *core, struct link *link, const struct msg *m, ms_t now) {
     switch (m->kind) {
-    case MSG_STATUS: break; // proof of life
-    case MSG_GENERATE: intake_from_link(core, link, &m->generate, now); break;
-    case MSG_ACK: on_ack(core, link, &m->ack, now); break;
-    case MSG_RESEND: on_resend(core, link, &m->resend, now); break;
-    case MSG_SYNC: on_sync(core, link, &m->sync, now); break;
-    case MSG_CANCEL: on_cancel(core, link, &m->cancel, now); break;
-    default: misplaced(core); break;
+    case MSG_STATUS:
+        break; // proof of life
+    case MSG_GENERATE:
+        intake_from_link(core, link, &m->generate, now);
+        break;
+    case MSG_ACK:
+        on_ack(core, link, &m->ack, now);
+        break;
+    case MSG_RESEND:
+        on_resend(core, link, &m->resend, now);
+        break;
+    case MSG_SYNC:
+        on_sync(core, link, &m->sync, now);
+        break;
+    case MSG_CANCEL:
+        on_cancel(core, link, &m->cancel, now);
+        break;
+    default:
+        misplaced(core);
+        break;
     }
 }
 
@@ -134,13 +156,20 @@ static void answer_query(struct router_core *core, struct link *link) {
 }
 
 static void handle(struct router_core *core, struct link *link, const struct msg *m, ms_t now) {
-    if (m->kind == MSG_HELLO) link_on_hello(core, link, &m->hello, now);
-    else if (!link->greeted) link_say_hello(core, link, true); // a stranger: who are you?
-    else if (link->ignored) core->counters.protocol_errors++;
-    else if (m->kind == MSG_QUERY) answer_query(core, link);
-    else if (link->candidate) from_candidate(core, link, m, now);
-    else if (link->role == ROLE_WORKER || link->dialled) misplaced(core); // its candidate is gone
-    else from_requester(core, link, m, now);
+    if (m->kind == MSG_HELLO)
+        link_on_hello(core, link, &m->hello, now);
+    else if (!link->greeted)
+        link_say_hello(core, link, true); // a stranger: who are you?
+    else if (link->ignored)
+        core->counters.protocol_errors++;
+    else if (m->kind == MSG_QUERY)
+        answer_query(core, link);
+    else if (link->candidate)
+        from_candidate(core, link, m, now);
+    else if (link->role == ROLE_WORKER || link->dialled)
+        misplaced(core); // its candidate is gone
+    else
+        from_requester(core, link, m, now);
 }
 
 void router_core_message(struct router_core *core, link_id id, const struct msg *m, ms_t now) {

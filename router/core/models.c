@@ -109,7 +109,8 @@ static void unknown_model(const struct router_core *core, const char *model, str
     size_t len = 0;
     for (uint32_t i = 0; i < core->n_deployments; i++) {
         bool again = false;
-        for (uint32_t k = 0; k < i; k++) again = again || strcmp(core->deployments[k]->model, core->deployments[i]->model) == 0;
+        for (uint32_t k = 0; k < i; k++)
+            again = again || strcmp(core->deployments[k]->model, core->deployments[i]->model) == 0;
         if (again || len + NAME_SIZE + 4 > sizeof known) continue;
         len += (size_t)snprintf(known + len, sizeof known - len, "%s%s", len ? ", " : "", core->deployments[i]->model);
     }

@@ -1,6 +1,6 @@
-// Which region serves a request: the pool of its deployment. Weights are a long-run share of work (shares.h); a region without a
-// usable candidate for it is skipped and earns nothing; one whose expected wait exceeds its spill_after is left for a better
-// one. Regions of weight 0 serve only when no weighted one can.
+// Which region serves a request: the pool of its deployment. Weights are a long-run share of work (shares.h); a region
+// without a usable candidate for it is skipped and earns nothing; one whose expected wait exceeds its spill_after is left
+// for a better one. Regions of weight 0 serve only when no weighted one can.
 #pragma once
 #include "router/core/route.h"
 

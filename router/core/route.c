@@ -57,7 +57,8 @@ static void consider(struct survey *v, struct offer *o, double finish_s, uint64_
         return;
     }
     if (finish_s * TIE > v->best_finish_s) return;
-    if (hash_mix(random + v->ties) % ++v->ties == 0) v->best = o;
+    v->ties++;
+    if (hash_mix(random + v->ties) % v->ties == 0) v->best = o;
 }
 
 static struct survey look_around(const struct pool *pool, const struct route_request *r, uint64_t random) {

@@ -1,5 +1,5 @@
-// The decision for one request in one pool: a candidate, or wait, or nobody here can. Pure: it reads the pool, the request and
-// a random number (for ties) and changes nothing but the pool's cached sums.
+// The decision for one request in one pool: a candidate, or wait, or nobody here can. Pure: it reads the pool, the request
+// and a random number (for ties) and changes nothing but the pool's cached sums.
 //
 // All costs are seconds. On offer c the request would end after
 //   finish(c)  = prompt tokens ahead / prefill_rate + decode tokens ahead / decode_rate + service(c)

@@ -40,7 +40,8 @@ static void move_on(struct router_core *core, struct session *s, ms_t now) {
     session_enqueue(core, s, now);
 }
 
-static enum route_verdict try_to_place(struct router_core *core, struct pool *pool, struct session *s, double ahead_s, ms_t now) {
+static enum route_verdict try_to_place(struct router_core *core, struct pool *pool, struct session *s, double ahead_s,
+                                       ms_t now) {
     struct route_request r = session_route_request(s, now);
     r.ahead_s = ahead_s;
     struct route decision = route(pool, &r, core_random(core));
@@ -61,8 +62,8 @@ static void dispatch_urgent(struct router_core *core, struct pool *pool, ms_t no
     }
 }
 
-// The first in the queue goes to the best free candidate. If only candidates too slow for it are free, they are offered to the
-// last: what is slow now may still be sooner than the whole queue.
+// The first in the queue goes to the best free candidate. If only candidates too slow for it are free, they are offered to
+// the last: what is slow now may still be sooner than the whole queue.
 static void dispatch_fresh(struct router_core *core, struct pool *pool, ms_t now) {
     struct wait_queue *q = &pool->queue;
     while (!list_empty(&q->fresh)) {
@@ -142,8 +143,8 @@ void router_core_destroy(struct router_core *core) {
         link_drop(core, LIST_ENTRY(core->link_list.next, struct link, node), false, core->now);
     }
     for (uint32_t i = 0; i < core->n_deployments; i++) deployment_destroy(core->deployments[i]);
-    key_table_free(&core->links);
-    key_table_free(&core->sessions);
+    table_free(&core->links);
+    table_free(&core->sessions);
     due_heap_free(&core->due);
     free(core->dead);
     free(core->view_routers);
@@ -205,8 +206,10 @@ void router_core_release(struct router_core *core, struct session *s, ms_t now) 
 ms_t router_core_tick(struct router_core *core, ms_t now) {
     core->now = now;
     for (struct due *d; (d = due_pop(&core->due, now)) != NULL;) {
-        if (d->kind == DUE_SESSION) session_tick(core, LIST_ENTRY(d, struct session, due), now);
-        else link_tick(core, LIST_ENTRY(d, struct link, due), now);
+        if (d->kind == DUE_SESSION)
+            session_tick(core, LIST_ENTRY(d, struct session, due), now);
+        else
+            link_tick(core, LIST_ENTRY(d, struct link, due), now);
     }
     core_settle(core, now);
     ms_t next = due_next(&core->due), latest = now + core->options.timers.heartbeat_ms;

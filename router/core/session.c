@@ -8,13 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static bool has_key(const void *entry, const void *key) {
+    return stream_key_equal(&((const struct session *)entry)->key, key);
+}
+
 struct session *session_find(const struct router_core *core, const struct stream_key *key) {
-    struct key_node *n = key_table_first(&core->sessions, stream_key_hash(key));
-    for (; n; n = key_node_next(n)) {
-        struct session *s = LIST_ENTRY(n, struct session, by_key);
-        if (stream_key_equal(&s->key, key)) return s;
-    }
-    return NULL;
+    return table_find(&core->sessions, stream_key_hash(key), has_key, key);
 }
 
 static void copy_request(struct router_core *core, struct session *s, const struct msg_generate *g) {
@@ -62,7 +61,8 @@ struct session *session_create(struct router_core *core, const struct msg_genera
                 : core->options.bug == ROUTER_BUG_STALE_ATTEMPT ? RX_BUG_STALE_ATTEMPT
                                                                 : RX_BUG_NONE;
     list_append(&core->session_list, &s->node);
-    key_table_insert(&core->sessions, &s->by_key, stream_key_hash(&s->key));
+    s->hash = stream_key_hash(&s->key);
+    table_add(&core->sessions, s->hash, s);
     core->counters.accepted++;
     return s;
 }
@@ -111,7 +111,8 @@ static void give_up_waiting(struct router_core *core, struct session *s) {
 void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
     s->state = SESSION_QUEUED;
     struct error none = {0};
-    if (s->request.pin[0] && !intake_pin(core, s->deployment, &s->request, s->n_excluded, s->excluded, &s->pin_elsewhere, &none)) {
+    if (s->request.pin[0] &&
+        !intake_pin(core, s->deployment, &s->request, s->n_excluded, s->excluded, &s->pin_elsewhere, &none)) {
         session_fail(core, s, &none, 0, now);
         return;
     }
@@ -125,7 +126,8 @@ void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
         wait_in(core, s, &pool->queue, pool->spill_after_ms ? now + pool->spill_after_ms : MS_NEVER);
         core_dirty(core, pool);
     } else if (s->relayed) {
-        error_set(&none, ERR_UNAVAILABLE, "no replica of %s is ready in region %s", s->request.model, core->options.self.region);
+        error_set(&none, ERR_UNAVAILABLE, "no replica of %s is ready in region %s", s->request.model,
+                  core->options.self.region);
         session_fail(core, s, &none, 0, now);
     } else {
         bool pause = s->n_excluded > 0; // everyone refused it: once more, a little later
@@ -229,8 +231,10 @@ void session_unplace(struct router_core *core, struct session *s, bool tell) {
 }
 
 void session_again(struct router_core *core, struct session *s, const struct error *why, ms_t now) {
-    if (s->relayed) session_fail(core, s, why, 0, now);
-    else session_enqueue(core, s, now);
+    if (s->relayed)
+        session_fail(core, s, why, 0, now);
+    else
+        session_enqueue(core, s, now);
 }
 
 void session_bereaved(struct router_core *core, struct session *s, bool worker_died, ms_t now) {
@@ -301,13 +305,28 @@ void session_complete(struct router_core *core, struct session *s, const struct 
     session_arm(core, s);
 }
 
+void session_cancel(struct router_core *core, struct session *s, ms_t now) {
+    if (s->state == SESSION_ENDED) return; // its Done is under way
+    leave(core, s, true);
+    core->counters.cancelled++;
+    s->done = (struct msg_done){.n_tokens = record_log_count(s->log), .finish = FINISH_CANCELLED};
+    s->done.usage.prompt_tokens = s->prompt_tokens;
+    s->done.usage.completion_tokens = s->done.n_tokens;
+    snprintf(s->done.replica, sizeof s->done.replica, "%s", s->replica);
+    if (!s->accepted) s->tx.attempt = s->attempt;
+    stream_tx_finish(&s->tx, &s->done);
+    stream_tx_pump(&s->tx, s->log, &core->wire, now);
+    s->give_up_at = now + UNACKED_MS;
+    session_arm(core, s);
+}
+
 void session_end(struct router_core *core, struct session *s, ms_t now) {
     if (s->state != SESSION_ENDED) core->counters.cancelled++;
     leave(core, s, true);
     due_set(&core->due, &s->due, MS_NEVER);
     list_remove(&s->requester_node);
     list_remove(&s->node);
-    key_table_remove(&core->sessions, &s->by_key);
+    table_remove(&core->sessions, s->hash, s);
     s->deployment->sessions--;
     core->log_bytes -= record_log_bytes(s->log);
     record_log_destroy(s->log);

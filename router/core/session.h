@@ -1,20 +1,19 @@
 // One stream that this router serves, from its admission to its end. States: QUEUED (waits in a pool's queue, or homeless) →
-// PLACED (Generate sent) → RUNNING (accepted) → ENDED; PLACED and RUNNING go back to QUEUED when the candidate is lost, refuses
-// or has forgotten it: the next attempt. Two halves meet in the log: stream_rx fills it from the candidate, stream_tx serves it
-// to a requester on a link (a client, or the router that owns a relayed stream); a session of the HTTP front has no
-// stream_tx, its shell reads the log.
+// PLACED (Generate sent) → RUNNING (accepted) → ENDED; PLACED and RUNNING go back to QUEUED when the candidate is lost,
+// refuses or has forgotten it: the next attempt. Two halves meet in the log: stream_rx fills it from the candidate,
+// stream_tx serves it to a requester on a link (a client, or the router that owns a relayed stream); a session of the HTTP
+// front has no stream_tx, its shell reads the log.
 //
 // A relayed session keeps the attempt it came with, is placed once, and reports failure to its owner.
 //
 // Who kills workers? Everyone on a worker when it dies is suspected (kills + 1). A suspect is `unproven` in its next attempt
-// until a new record comes; unproven sessions are kept apart, at most one on a replica, so that when the next replica dies too
-// the one to blame is known: KILLS_MAX deaths without progress in between, and the request is refused. Progress clears it.
-// Whatever it is suspected of, DEATHS_MAX lost workers end a request.
+// until a new record comes; unproven sessions are kept apart, at most one on a replica, so that when the next replica dies
+// too the one to blame is known: KILLS_MAX deaths without progress in between, and the request is refused. Progress clears
+// it. Whatever it is suspected of, DEATHS_MAX lost workers end a request.
 #pragma once
 #include "common/delivery/stream_rx.h"
 #include "router/core/candidates.h"
 #include "router/core/due_heap.h"
-#include "router/core/key_table.h"
 #include "router/core/router_core.h"
 
 enum {
@@ -32,7 +31,7 @@ enum {
 struct link;
 
 struct session {
-    struct key_node by_key;
+    uint64_t hash;    // of its key
     struct list node; // of all sessions
     struct due due;
     struct stream_key key;
@@ -71,9 +70,9 @@ struct session {
     bool placed_before, pin_elsewhere;
     struct stream_rx rx;
     struct attempt attempt;
-    uint64_t generate_index; // on the link it was sent over
+    uint64_t generate_index;           // on the link it was sent over
     uint32_t load_prompt, load_decode; // counted in the offer's own load
-    bool answered;           // in this attempt: Accepted or Tokens came
+    bool answered;                     // in this attempt: Accepted or Tokens came
     bool unproven;
     ms_t watch_at;
     uint32_t watch_ms;
@@ -92,13 +91,15 @@ struct session {
 struct router_core;
 
 struct session *session_find(const struct router_core *core, const struct stream_key *key);
-// A session that was admitted: counted, in the tables, QUEUED but not in any queue yet. Copies the body, moves records to its log.
+// A session that was admitted: counted, in the tables, QUEUED but not in any queue yet. Copies the body, moves records to
+// its log.
 struct session *session_create(struct router_core *core, const struct msg_generate *g, struct deployment *d, ms_t now);
 // The only way out: takes it from everywhere, cancels at the candidate if it is placed, releases every reservation, frees.
 void session_end(struct router_core *core, struct session *s, ms_t now);
 
 // --- waiting
-// Puts it into the queue of the pool that should serve it, or among the homeless; may fail it (a pinned replica that nobody has).
+// Puts it into the queue of the pool that should serve it, or among the homeless; may fail it (a pinned replica that nobody
+// has).
 void session_enqueue(struct router_core *core, struct session *s, ms_t now);
 void session_unqueue(struct router_core *core, struct session *s);
 
@@ -118,6 +119,8 @@ void session_bereaved(struct router_core *core, struct session *s, bool worker_d
 
 // --- ending
 void session_fail(struct router_core *core, struct session *s, const struct error *why, uint32_t retry_after_ms, ms_t now);
+// Its requester wants no more: cancelled at the candidate, answered by Done.
+void session_cancel(struct router_core *core, struct session *s, ms_t now);
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now);
 
 // --- what its candidate says

@@ -1,5 +1,5 @@
-// Weights as a long-run share of work, not as dice. Each party has a balance in units of work. Work that arrives is earned by
-// all parties that may do it, in proportion to their weights, and spent by the one that does it; the one with the highest
+// Weights as a long-run share of work, not as dice. Each party has a balance in units of work. Work that arrives is earned
+// by all parties that may do it, in proportion to their weights, and spent by the one that does it; the one with the highest
 // balance is next. So the balances sum to zero, no party is ever off its share by more than about one piece of work,
 // whatever the order and size of bursts, and a party that can't work earns nothing meanwhile. (Smooth weighted round robin,
 // counted in work instead of turns.) What is spilled to another party is a debt that is clamped to SHARE_DEBT_MAX pieces, so

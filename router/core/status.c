@@ -8,8 +8,10 @@ static void add_replica(struct deployment_status *sum, const struct offer *o) {
     sum->replicas_total++;
     if (!o->usable) return;
     bool first = sum->replicas_ready++ == 0;
-    if (first) snprintf(sum->info.fingerprint, sizeof sum->info.fingerprint, "%s", s->info.fingerprint);
-    else if (strcmp(sum->info.fingerprint, s->info.fingerprint) != 0) sum->info.fingerprint[0] = '\0'; // several
+    if (first)
+        snprintf(sum->info.fingerprint, sizeof sum->info.fingerprint, "%s", s->info.fingerprint);
+    else if (strcmp(sum->info.fingerprint, s->info.fingerprint) != 0)
+        sum->info.fingerprint[0] = '\0'; // several
     uint32_t load = offer_load(o), slots = offer_slots(o);
     sum->info.max_seqs += slots;
     sum->running += load < slots ? load : slots;
@@ -24,8 +26,8 @@ static void add_replica(struct deployment_status *sum, const struct offer *o) {
     sum->prefilled_total += s->prefilled_total;
 }
 
-// All own replicas of one deployment as one. false: there are none.
-static bool summarize(const struct deployment *d, struct deployment_status *sum) {
+// All replicas of one deployment in this router's region as one. false: there are none.
+static bool summarize(const struct deployment *d, const char *region, struct deployment_status *sum) {
     *sum = (struct deployment_status){.groups = STATUS_ALL};
     snprintf(sum->info.model, sizeof sum->info.model, "%s", d->model);
     snprintf(sum->info.deployment, sizeof sum->info.deployment, "%s", d->name);
@@ -33,19 +35,14 @@ static bool summarize(const struct deployment *d, struct deployment_status *sum)
     memcpy(sum->info.aliases, d->aliases, sizeof d->aliases);
     sum->info.max_context = d->max_context;
     sum->info.bytes_per_token = d->bytes_per_token;
-    for (uint32_t i = 0; i < d->n_pools; i++) {
-        const struct pool *p = d->pools[i];
-        uint32_t replicas = 0;
-        for (uint32_t k = 0; k < p->n_offers; k++) {
-            if (p->offers[k]->candidate->kind != CANDIDATE_REPLICA) continue;
-            add_replica(sum, p->offers[k]);
-            replicas++;
-        }
-        if (replicas == 0) continue;
-        sum->queued += p->queue.count;
-        sum->queued_tokens += p->queue.prompt;
-        sum->decode_left += p->queue.decode;
+    const struct pool *p = deployment_pool(d, region);
+    if (p == NULL) return false;
+    for (uint32_t k = 0; k < p->n_offers; k++) {
+        if (p->offers[k]->candidate->kind == CANDIDATE_REPLICA) add_replica(sum, p->offers[k]);
     }
+    sum->queued += p->queue.count;
+    sum->queued_tokens += p->queue.prompt;
+    sum->decode_left += p->queue.decode;
     return sum->replicas_total > 0;
 }
 
@@ -60,7 +57,7 @@ void status_say(struct router_core *core, struct link *link, ms_t now) {
         if (m.status.full) link->status_full_at = now;
         for (uint32_t i = 0; i < core->n_deployments; i++) {
             struct deployment_status *sum = &sums[m.status.n_deployments];
-            if (!summarize(core->deployments[i], sum)) continue;
+            if (!summarize(core->deployments[i], core->options.self.region, sum)) continue;
             sum->generates_seen = link->generates_seen;
             m.status.n_deployments++;
         }
