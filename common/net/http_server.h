@@ -33,6 +33,7 @@ struct http_server_options {
     const char *address;        // endpoint.h; a stale unix socket file is replaced
     uint32_t header_bytes_max;  // request line and headers; 0: 32 KB. Over: 431
     uint32_t body_bytes_max;    // 0: BODY_BYTES_MAX. Over: 413
+    uint64_t held_bytes_max;    // of all requests' bodies together; 0: 512 MB. Over: 503
     uint32_t connections_max;   // 0: 4096. Over: 503
     uint32_t header_timeout_ms; // from the first byte of a request to the end of its headers; 0: 10 s. Over: 408
     uint32_t body_timeout_ms;   // to the end of its body; 0: 120 s. Over: 408
@@ -45,6 +46,7 @@ struct http_server_options {
     void (*render_error)(void *ctx, int status, const struct error *e, struct buf *body);
 };
 
+// Also after a failure the loop must run once more, for handles to close.
 err_id http_server_create(const struct http_server_options *options, struct http_server **out, struct error *e);
 const char *http_server_address(const struct http_server *s); // "127.0.0.1:43211", with the port that was found
 const struct http_stats *http_server_stats(const struct http_server *s);
