@@ -61,6 +61,11 @@ void steps_pop(struct steps *s) {
     s->count--;
 }
 
+void steps_drop_last(struct steps *s) {
+    CHECK(s->count > 0);
+    s->count--;
+}
+
 bool step_samples(const struct step *step) {
     for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
         if (plan_row_samples(&step->plan.rows[i])) return true;

@@ -34,6 +34,8 @@ struct step *steps_find(struct steps *s, uint64_t step);
 // The oldest; NULL when there is none.
 struct step *steps_first(struct steps *s);
 void steps_pop(struct steps *s);
+// Takes back the newest.
+void steps_drop_last(struct steps *s);
 bool step_samples(const struct step *step); // some row does
 
 // Waits until step->due_us, at most wait_ms; PENDING when it isn't due by then, FAILED with ERR_CANCELLED once *aborted.

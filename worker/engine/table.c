@@ -1,9 +1,10 @@
 #include "worker/engine/table.h"
 #include <string.h>
 #include "common/base/check.h"
+#include "worker/engine/cpu/cpu.h"
 #include "worker/engine/mock/mock.h"
 
-static const struct backend *const backends[] = {&mock_backend};
+static const struct backend *const backends[] = {&cpu_backend, &mock_backend};
 
 err_id backend_find(const char *name, const struct backend **backend, struct error *e) {
     for (size_t i = 0; i < ARRAY_LEN(backends); i++) {
@@ -14,4 +15,4 @@ err_id backend_find(const char *name, const struct backend **backend, struct err
     return error_set(e, ERR_NOT_FOUND, "there is no device \"%.40s\" in this program; there are %s", name, backend_names());
 }
 
-const char *backend_names(void) { return "mock"; }
+const char *backend_names(void) { return "cpu, mock"; }

@@ -1,0 +1,43 @@
+// Which kernels this processor can run, and the floating-point state that they rely on.
+#include "worker/engine/cpu/kernels.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+
+// Flush to zero (bit 15), denormals are zero (bit 6), exceptions masked, round to nearest.
+uint32_t kernels_enter(void) {
+    uint32_t before = _mm_getcsr();
+    _mm_setcsr(0x1f80 | 1u << 15 | 1u << 6);
+    return before;
+}
+void kernels_leave(uint32_t before) { _mm_setcsr(before); }
+
+static bool has(enum isa isa) {
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
+    if (isa == ISA_AVX2) return avx2;
+    if (isa == ISA_AVX512) return avx512;
+    if (isa == ISA_AVX512_BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
+    return true;
+}
+
+const struct kernels *kernels_pick(enum isa isa) {
+    static const struct kernels *const all[ISA_COUNT] = {
+        [ISA_GENERIC] = &kernels_generic,
+        [ISA_AVX2] = &kernels_avx2,
+        [ISA_AVX512] = &kernels_avx512,
+        [ISA_AVX512_BF16] = &kernels_avx512_bf16,
+    };
+    if (isa == ISA_BEST) {
+        for (isa = ISA_AVX512_BF16; !has(isa);) isa--;
+    }
+    return isa < ISA_COUNT && has(isa) ? all[isa] : NULL;
+}
+
+#else
+
+uint32_t kernels_enter(void) { return 0; }
+void kernels_leave(uint32_t before) {}
+const struct kernels *kernels_pick(enum isa isa) { return isa <= ISA_GENERIC ? &kernels_generic : NULL; }
+
+#endif

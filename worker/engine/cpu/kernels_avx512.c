@@ -1,0 +1,7 @@
+#ifdef __x86_64__
+#include "worker/engine/cpu/simd_avx512.h"
+#define KERNELS      kernels_avx512
+#define KERNELS_NAME "avx512"
+#include "worker/engine/cpu/kernels_body.h"
+#endif
+typedef int not_an_empty_file;

@@ -1,0 +1,15 @@
+// What a CPU engine with these options takes, and its limits: pure functions of options and model.
+#pragma once
+#include "worker/engine/cpu/forward.h"
+#include "worker/engine/types.h"
+
+struct cpu_plan {
+    struct engine_opts opts; // no zero where zero means a default
+    const struct model_spec *spec;
+    struct engine_mem mem;
+    struct engine_info info;
+    struct forward_limits forward;
+};
+
+// ERR_CONFIG names the option that is out of range or doesn't fit.
+err_id cpu_plan(const struct engine_opts *opts, struct cpu_plan *plan, struct error *e);

@@ -1,0 +1,56 @@
+// 16 floats as two AVX2 registers: see kernels_body.h.
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+// Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
+#define GEMM_PANELS      1
+#define GEMM_ROWS        4
+#define GEMM_PANELS_THIN 2
+#define GEMM_ROWS_THIN   1
+
+typedef struct {
+    __m256 a, b;
+} vf;
+typedef struct {
+    __m256i a, b;
+} vu;
+
+static inline vf v_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+static inline vf v_set(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+static inline vf v_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline void v_store(float *p, vf v) {
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+}
+static inline vf v_add(vf x, vf y) { return (vf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+static inline vf v_sub(vf x, vf y) { return (vf){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+static inline vf v_mul(vf x, vf y) { return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+static inline vf v_div(vf x, vf y) { return (vf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+static inline vf v_fma(vf x, vf y, vf z) { return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+static inline vf v_max(vf x, vf y) { return (vf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+static inline vf v_min(vf x, vf y) { return (vf){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+static inline vu v_loadu(const uint32_t *p) {
+    return (vu){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
+}
+static inline vu v_setu(uint32_t x) { return (vu){_mm256_set1_epi32((int)x), _mm256_set1_epi32((int)x)}; }
+static inline vf v_keep(vf v, int first, int end, float other) {
+    float f[16];
+    v_store(f, v);
+    for (int i = 0; i < 16; i++) f[i] = i >= first && i < end ? f[i] : other;
+    return v_load(f);
+}
+static inline __m256 half_scale2(__m256 v, __m256 t) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+static inline vf v_scale2(vf v, vf t) { return (vf){half_scale2(v.a, t.a), half_scale2(v.b, t.b)}; }
+
+static inline __m256 half_odd(__m256i v) {
+    return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000)));
+}
+static inline __m256 half_even(__m256i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16)); }
+static inline __m256 half_dot2(__m256 acc, __m256i w, __m256i x) {
+    acc = _mm256_fmadd_ps(half_odd(w), half_odd(x), acc);
+    return _mm256_fmadd_ps(half_even(w), half_even(x), acc);
+}
+static inline vf v_dot2(vf acc, vu w, vu x) { return (vf){half_dot2(acc.a, w.a, x.a), half_dot2(acc.b, w.b, x.b)}; }

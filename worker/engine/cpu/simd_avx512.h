@@ -1,0 +1,44 @@
+// 16 floats at once with AVX-512F, and with avx512_bf16 where the file is compiled for it: see kernels_body.h.
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+// Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
+#define GEMM_PANELS      4
+#define GEMM_ROWS        6
+#define GEMM_PANELS_THIN 8
+#define GEMM_ROWS_THIN   2
+
+typedef __m512 vf;
+typedef __m512i vu;
+
+static inline vf v_zero(void) { return _mm512_setzero_ps(); }
+static inline vf v_set(float x) { return _mm512_set1_ps(x); }
+static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vu v_loadu(const uint32_t *p) { return _mm512_loadu_si512(p); }
+static inline vu v_setu(uint32_t x) { return _mm512_set1_epi32((int)x); }
+static inline vf v_keep(vf v, int first, int end, float other) {
+    __mmask16 m = (__mmask16)(((1u << end) - 1) & ~((1u << first) - 1));
+    return _mm512_mask_blend_ps(m, _mm512_set1_ps(other), v);
+}
+static inline vf v_scale2(vf v, vf t) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
+#ifdef __AVX512BF16__
+static inline vf v_dot2(vf acc, vu w, vu x) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)x); }
+#else
+static inline vf v_odd(vu v) { return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000))); }
+static inline vf v_even(vu v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
+static inline vf v_dot2(vf acc, vu w, vu x) {
+    acc = _mm512_fmadd_ps(v_odd(w), v_odd(x), acc);
+    return _mm512_fmadd_ps(v_even(w), v_even(x), acc);
+}
+#endif

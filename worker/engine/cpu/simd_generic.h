@@ -1,0 +1,68 @@
+// 16 floats as an array, in plain C: the path for processors without AVX2, and the reference for the others. fmaf() rounds
+// once wherever it runs, so the bits are those of the fused instructions. See kernels_body.h.
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+// Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
+#define GEMM_PANELS      1
+#define GEMM_ROWS        4
+#define GEMM_PANELS_THIN 1
+#define GEMM_ROWS_THIN   1
+
+typedef struct {
+    float f[16];
+} vf;
+typedef struct {
+    uint32_t u[16];
+} vu;
+
+#define LANES(expression)                                                                                                   \
+    do {                                                                                                                    \
+        vf r;                                                                                                               \
+        for (int i = 0; i < 16; i++) r.f[i] = (expression);                                                                 \
+        return r;                                                                                                           \
+    } while (0)
+
+static inline float lane_float(uint32_t u) {
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+static inline uint32_t lane_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline vf v_zero(void) { LANES(0); }
+static inline vf v_set(float x) { LANES(x); }
+static inline vf v_load(const float *p) { LANES(p[i]); }
+static inline void v_store(float *p, vf v) { memcpy(p, v.f, sizeof v.f); }
+static inline vf v_add(vf a, vf b) { LANES(a.f[i] + b.f[i]); }
+static inline vf v_sub(vf a, vf b) { LANES(a.f[i] - b.f[i]); }
+static inline vf v_mul(vf a, vf b) { LANES(a.f[i] * b.f[i]); }
+static inline vf v_div(vf a, vf b) { LANES(a.f[i] / b.f[i]); }
+static inline vf v_fma(vf a, vf b, vf c) { LANES(fmaf(a.f[i], b.f[i], c.f[i])); }
+static inline vf v_max(vf a, vf b) { LANES(a.f[i] > b.f[i] ? a.f[i] : b.f[i]); }
+static inline vf v_min(vf a, vf b) { LANES(a.f[i] < b.f[i] ? a.f[i] : b.f[i]); }
+static inline vu v_loadu(const uint32_t *p) {
+    vu r;
+    memcpy(r.u, p, sizeof r.u);
+    return r;
+}
+static inline vu v_setu(uint32_t x) {
+    vu r;
+    for (int i = 0; i < 16; i++) r.u[i] = x;
+    return r;
+}
+static inline vf v_keep(vf v, int first, int end, float other) { LANES(i >= first && i < end ? v.f[i] : other); }
+static inline vf v_scale2(vf v, vf t) { LANES(lane_float(lane_bits(v.f[i]) + (lane_bits(t.f[i]) << 23))); }
+static inline vf v_dot2(vf acc, vu w, vu x) {
+    for (int i = 0; i < 16; i++) {
+        acc.f[i] = fmaf(lane_float(w.u[i] & 0xffff0000), lane_float(x.u[i] & 0xffff0000), acc.f[i]);
+        acc.f[i] = fmaf(lane_float(w.u[i] << 16), lane_float(x.u[i] << 16), acc.f[i]);
+    }
+    return acc;
+}

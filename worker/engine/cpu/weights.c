@@ -1,0 +1,308 @@
+// Design notes. The same walk over the layers first adds up sizes (memory NULL) and then places and packs, so the plan and
+// the load can't disagree. A source element is reached by strides, which makes a transposed or sliced matrix an ordinary
+// one.
+#include "worker/engine/cpu/weights.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "common/base/check.h"
+
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20, PACK_GRAIN = 4, PROGRESS_BYTES = 16 << 20 };
+
+struct walk {
+    const struct weights_load *load;
+    struct weights *w; // memory NULL: only count
+    uint64_t used, total, reported;
+    uint32_t layer;
+    bool cancelled;
+};
+
+static void *take(struct walk *k, uint64_t bytes) {
+    uint8_t *p = k->w->memory == NULL ? NULL : k->w->memory + k->used;
+    k->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+static void report(struct walk *k) {
+    const struct weights_load *l = k->load;
+    if (k->w->memory == NULL || l->progress == NULL || k->cancelled) return;
+    if (k->used - k->reported < PROGRESS_BYTES && k->used < k->total) return;
+    k->reported = k->used;
+    k->cancelled = !l->progress(l->context, (struct engine_load_progress){k->used, k->total});
+}
+
+// ---- reading elements of any dtype, aligned or not ----
+
+static float f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
+    if (exponent == 31) {
+        bits = sign | 0x7f800000 | fraction << 13;
+    } else if (exponent == 0) {
+        float f = (float)fraction * 0x1p-24f;
+        memcpy(&bits, &f, sizeof bits);
+        bits |= sign;
+    } else {
+        bits = sign | (exponent + 112) << 23 | fraction << 13;
+    }
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static float bf16_to_f32(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static float element(const struct tensor *t, uint64_t i) {
+    uint16_t h;
+    float f;
+    switch (t->dtype) {
+    case DTYPE_F32:
+        memcpy(&f, t->data + 4 * i, 4);
+        return f;
+    case DTYPE_F16:
+        memcpy(&h, t->data + 2 * i, 2);
+        return f16_to_f32(h);
+    default:
+        memcpy(&h, t->data + 2 * i, 2);
+        return bf16_to_f32(h);
+    }
+}
+
+// ---- packing ----
+
+struct source {
+    const struct tensor *tensor; // NULL when only counting without tensors
+    uint64_t base, row_stride, col_stride;
+};
+
+struct pack_job {
+    const struct matrix *m;
+    struct source s;
+};
+
+static void pack_bf16(const struct pack_job *j, uint32_t panel) {
+    uint16_t *out = (uint16_t *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS;
+    for (uint32_t k = 0; k < j->m->k; k++) {
+        for (uint32_t lane = 0; lane < PANEL_ROWS; lane++) {
+            uint32_t row = panel * PANEL_ROWS + lane;
+            uint16_t h = 0;
+            uint64_t at = j->s.base + row * j->s.row_stride + k * j->s.col_stride;
+            if (row < j->m->n) memcpy(&h, j->s.tensor->data + 2 * at, 2);
+            out[(size_t)(k / 2) * 2 * PANEL_ROWS + 2 * lane + k % 2] = h;
+        }
+    }
+}
+
+static void pack_f32(const struct pack_job *j, uint32_t panel) {
+    float *out = (float *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS;
+    for (uint32_t k = 0; k < j->m->k; k++) {
+        for (uint32_t lane = 0; lane < PANEL_ROWS; lane++) {
+            uint32_t row = panel * PANEL_ROWS + lane;
+            uint64_t at = j->s.base + row * j->s.row_stride + k * j->s.col_stride;
+            out[(size_t)k * PANEL_ROWS + lane] = row < j->m->n ? element(j->s.tensor, at) : 0;
+        }
+    }
+}
+
+static void pack_panels(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
+    const struct pack_job *j = context;
+    for (uint32_t p = begin; p < end; p++) (j->m->bf16 ? pack_bf16 : pack_f32)(j, p);
+}
+
+static void place_matrix(struct walk *k, struct matrix *m, uint32_t n, uint32_t inputs, struct source s, bool force_f32) {
+    bool bf16 = !force_f32 && (s.tensor == NULL || s.tensor->dtype == DTYPE_BF16);
+    uint32_t panels = (n + PANEL_ROWS - 1) / PANEL_ROWS;
+    *m = (struct matrix){bf16, n, inputs, NULL};
+    m->panels = take(k, (uint64_t)panels * PANEL_ROWS * inputs * (bf16 ? 2 : 4));
+    if (m->panels == NULL || k->cancelled) return;
+    struct pack_job job = {m, s};
+    pool_for(k->load->pool, panels, PACK_GRAIN, pack_panels, &job);
+    report(k);
+}
+
+static const struct tensor *tensor_of(const struct walk *k, enum tensor_role role, uint32_t expert) {
+    return k->load->model == NULL ? NULL : model_tensor(k->load->model, role, k->layer, expert);
+}
+
+static void place(struct walk *k, struct matrix *m, enum tensor_role role, uint32_t expert, uint32_t n, uint32_t inputs) {
+    place_matrix(k, m, n, inputs, (struct source){tensor_of(k, role, expert), 0, inputs, 1}, role == TENSOR_ROUTER);
+}
+
+static float *place_vector(struct walk *k, enum tensor_role role, uint32_t n) {
+    float *p = take(k, n * sizeof(float));
+    const struct tensor *t = tensor_of(k, role, 0);
+    for (uint32_t i = 0; p != NULL && i < n; i++) p[i] = element(t, i);
+    return p;
+}
+
+// ---- the walk ----
+
+static void walk_gqa(struct walk *k, struct layer_weights *l, const struct attention_spec *a, uint32_t hidden) {
+    uint32_t q = a->heads * a->head_dim, kv = a->kv_heads * a->head_dim;
+    place(k, &l->q, TENSOR_Q, 0, q, hidden);
+    place(k, &l->k, TENSOR_K, 0, kv, hidden);
+    place(k, &l->v, TENSOR_V, 0, kv, hidden);
+    place(k, &l->out, TENSOR_OUT, 0, hidden, q);
+    if (a->qkv_bias) {
+        l->q_bias = place_vector(k, TENSOR_Q_BIAS, q);
+        l->k_bias = place_vector(k, TENSOR_K_BIAS, kv);
+        l->v_bias = place_vector(k, TENSOR_V_BIAS, kv);
+    }
+    if (a->out_bias) l->out_bias = place_vector(k, TENSOR_OUT_BIAS, hidden);
+    if (a->qk_norm) {
+        l->q_norm = place_vector(k, TENSOR_Q_NORM, a->head_dim);
+        l->k_norm = place_vector(k, TENSOR_K_NORM, a->head_dim);
+    }
+}
+
+static void walk_mla(struct walk *k, struct layer_weights *l, const struct attention_spec *a, uint32_t hidden) {
+    uint32_t q = a->heads * (a->nope_dim + a->rope_dim);
+    if (a->q_lora == 0) {
+        place(k, &l->q, TENSOR_Q, 0, q, hidden);
+    } else {
+        place(k, &l->q_a, TENSOR_Q_A, 0, a->q_lora, hidden);
+        l->q_a_norm = place_vector(k, TENSOR_Q_A_NORM, a->q_lora);
+        place(k, &l->q_b, TENSOR_Q_B, 0, q, a->q_lora);
+    }
+    place(k, &l->kv_a, TENSOR_KV_A, 0, a->kv_lora + a->rope_dim, hidden);
+    l->kv_a_norm = place_vector(k, TENSOR_KV_A_NORM, a->kv_lora);
+    const struct tensor *kv_b = tensor_of(k, TENSOR_KV_B, 0);
+    struct matrix unused;
+    for (uint32_t h = 0; h < a->heads; h++) {
+        uint64_t base = (uint64_t)h * (a->nope_dim + a->v_dim) * a->kv_lora;
+        struct source uk = {kv_b, base, 1, a->kv_lora},
+                      uv = {kv_b, base + (uint64_t)a->nope_dim * a->kv_lora, a->kv_lora, 1};
+        place_matrix(k, l->uk == NULL ? &unused : &l->uk[h], a->kv_lora, a->nope_dim, uk, false);
+        place_matrix(k, l->uv == NULL ? &unused : &l->uv[h], a->v_dim, a->kv_lora, uv, false);
+    }
+    place(k, &l->out, TENSOR_OUT, 0, hidden, a->heads * a->v_dim);
+}
+
+static void walk_mlp(struct walk *k, struct mlp_weights *w, const struct mlp_spec *m, uint32_t hidden) {
+    place(k, &w->gate, TENSOR_GATE, 0, m->inter, hidden);
+    place(k, &w->up, TENSOR_UP, 0, m->inter, hidden);
+    place(k, &w->down, TENSOR_DOWN, 0, hidden, m->inter);
+    if (!m->bias) return;
+    w->gate_bias = place_vector(k, TENSOR_GATE_BIAS, m->inter);
+    w->up_bias = place_vector(k, TENSOR_UP_BIAS, m->inter);
+    w->down_bias = place_vector(k, TENSOR_DOWN_BIAS, hidden);
+}
+
+static void walk_moe(struct walk *k, struct layer_weights *l, const struct mlp_spec *m, uint32_t hidden) {
+    place(k, &l->router, TENSOR_ROUTER, 0, m->experts, hidden);
+    if (m->choice_bias) l->router_bias = place_vector(k, TENSOR_ROUTER_BIAS, m->experts);
+    struct mlp_weights unused;
+    for (uint32_t x = 0; x < m->experts; x++) {
+        struct mlp_weights *w = l->experts == NULL ? &unused : &l->experts[x];
+        place(k, &w->gate, TENSOR_EXPERT_GATE, x, m->expert_inter, hidden);
+        place(k, &w->up, TENSOR_EXPERT_UP, x, m->expert_inter, hidden);
+        place(k, &w->down, TENSOR_EXPERT_DOWN, x, hidden, m->expert_inter);
+    }
+    if (m->shared_inter == 0) return;
+    place(k, &l->shared.gate, TENSOR_SHARED_GATE, 0, m->shared_inter, hidden);
+    place(k, &l->shared.up, TENSOR_SHARED_UP, 0, m->shared_inter, hidden);
+    place(k, &l->shared.down, TENSOR_SHARED_DOWN, 0, hidden, m->shared_inter);
+}
+
+static void walk_embed(struct walk *k, const struct model_spec *s) {
+    const struct tensor *t = tensor_of(k, TENSOR_EMBED, 0);
+    uint64_t n = (uint64_t)s->vocab * s->hidden;
+    bool bf16 = t == NULL || t->dtype == DTYPE_BF16;
+    void *p = take(k, n * (bf16 ? 2 : 4));
+    k->w->embed = p;
+    k->w->embed_bf16 = bf16;
+    if (p == NULL) return;
+    if (bf16) memcpy(p, t->data, n * 2);
+    for (uint64_t i = 0; !bf16 && i < n; i++) ((float *)p)[i] = element(t, i);
+}
+
+static void walk(struct walk *k) {
+    const struct weights_load *ld = k->load;
+    const struct model_spec *s = ld->spec;
+    if (ld->first == 0) walk_embed(k, s);
+    struct layer_weights unused;
+    for (uint32_t i = ld->first; i < ld->end && !k->cancelled; i++) {
+        const struct layer_spec *spec = &s->layer[i];
+        struct layer_weights *l = k->w->layers == NULL ? &unused : &k->w->layers[i - ld->first];
+        if (l == &unused) memset(&unused, 0, sizeof unused);
+        k->layer = i;
+        l->attention_norm = place_vector(k, TENSOR_ATTENTION_NORM, s->hidden);
+        (spec->attention.kind == ATTENTION_MLA ? walk_mla : walk_gqa)(k, l, &spec->attention, s->hidden);
+        l->mlp_norm = place_vector(k, TENSOR_MLP_NORM, s->hidden);
+        if (spec->mlp.kind == MLP_MOE) {
+            walk_moe(k, l, &spec->mlp, s->hidden);
+        } else {
+            walk_mlp(k, &l->mlp, &spec->mlp, s->hidden);
+        }
+    }
+    if (ld->end != s->layers || k->cancelled) return;
+    k->w->final_norm = place_vector(k, TENSOR_FINAL_NORM, s->hidden);
+    place(k, &k->w->head, s->tied ? TENSOR_EMBED : TENSOR_HEAD, 0, s->vocab, s->hidden);
+}
+
+uint64_t weights_bytes(const struct model *model, const struct model_spec *spec, uint32_t first, uint32_t end) {
+    struct weights none = {0};
+    bool tensors = model != NULL && model_fingerprint(model)[0] != '\0';
+    struct weights_load load = {.model = tensors ? model : NULL, .spec = spec, .first = first, .end = end};
+    struct walk k = {.load = &load, .w = &none};
+    walk(&k);
+    return k.used;
+}
+
+static void create_layers(struct weights *w, const struct weights_load *load) {
+    w->n_layers = load->end - load->first;
+    w->layers = xcalloc(w->n_layers, sizeof *w->layers);
+    for (uint32_t i = load->first; i < load->end; i++) {
+        const struct layer_spec *s = &load->spec->layer[i];
+        struct layer_weights *l = &w->layers[i - load->first];
+        if (s->attention.kind == ATTENTION_MLA) {
+            l->uk = xcalloc(2 * (size_t)s->attention.heads, sizeof *l->uk);
+            l->uv = l->uk + s->attention.heads;
+        }
+        if (s->mlp.kind == MLP_MOE) l->experts = xcalloc(s->mlp.experts, sizeof *l->experts);
+    }
+}
+
+err_id weights_load(struct weights *w, const struct weights_load *load, struct error *e) {
+    *w = (struct weights){0};
+    uint64_t bytes = weights_bytes(load->model, load->spec, load->first, load->end);
+    bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        return error_set(e, ERR_SYSTEM, "%llu bytes for weights were refused: %m", (unsigned long long)bytes);
+    }
+    madvise(p, bytes, MADV_HUGEPAGE); // a hint
+    w->memory = p;
+    w->bytes = bytes;
+    create_layers(w, load);
+    struct walk k = {.load = load, .w = w, .total = bytes};
+    walk(&k);
+    k.used = k.total;
+    report(&k);
+    if (!k.cancelled) return ERR_NONE;
+    weights_fini(w);
+    return error_set(e, ERR_CANCELLED, "loading was given up");
+}
+
+void weights_fini(struct weights *w) {
+    if (w->memory != NULL) munmap(w->memory, w->bytes);
+    for (uint32_t i = 0; i < w->n_layers; i++) {
+        free(w->layers[i].uk);
+        free(w->layers[i].experts);
+    }
+    free(w->layers);
+    *w = (struct weights){0};
+}
+
+void weights_embed(const struct weights *w, uint32_t token, uint32_t hidden, float *out) {
+    size_t at = (size_t)token * hidden;
+    if (!w->embed_bf16) {
+        memcpy(out, (const float *)w->embed + at, hidden * sizeof *out);
+        return;
+    }
+    for (uint32_t i = 0; i < hidden; i++) out[i] = bf16_to_f32(((const uint16_t *)w->embed)[at + i]);
+}
