@@ -1,0 +1,6 @@
+// The subcommands of shoal-model: each takes its own arguments (argv[0] is its name) and returns the exit code: 0, or 2 with
+// one sentence on stderr.
+#pragma once
+
+int shoal_model_logits(int argc, char **argv);
+int shoal_model_generate(int argc, char **argv);

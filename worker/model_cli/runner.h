@@ -1,0 +1,34 @@
+// One sequence on one engine: what the engine's subcommands of shoal-model share.
+#pragma once
+#include "worker/engine/backend.h"
+#include "worker/model/model.h"
+
+struct runner_options {
+    const char *model, *device;
+    uint32_t threads, context; // 0 = default
+    uint32_t chunk;            // prompt tokens per step; 0 = as many as fit
+    uint32_t isa;              // enum isa of the cpu device
+};
+
+struct runner {
+    struct model *model;
+    struct engine *engine;
+    const struct engine_info *info;
+    void *buffer; // of plans
+    uint64_t step;
+    uint32_t chunk, mapped; // mapped: blocks in the slot's table
+};
+
+// Opens model and engine for sequences of up to n_tokens tokens.
+err_id runner_open(struct runner *r, const struct runner_options *options, uint32_t n_tokens, struct error *e);
+void runner_close(struct runner *r);
+// Opens slot 0 with the prompt and runs it; *result is its last step's, valid until the next step.
+err_id runner_prompt(struct runner *r, const uint32_t *tokens, uint32_t n, const struct sampling_params *sampling,
+                     struct engine_result *result, struct error *e);
+// One more token, from the one that was sampled last.
+err_id runner_next(struct runner *r, struct engine_result *result, struct error *e);
+
+// "1,2,3" as numbers; the caller frees *tokens.
+err_id runner_parse_tokens(const char *text, uint32_t **tokens, uint32_t *n, struct error *e);
+// "shoal-model NAME: sentence" on stderr; 2.
+int runner_fail(const char *name, const struct error *e);
