@@ -1,0 +1,82 @@
+// The life of a worker: loading, serving, draining, failed.
+#include "worker/core/core.h"
+
+#include <stdio.h>
+
+static void enter_life(struct worker_core *core, enum lifecycle life) {
+    core->life = life;
+    status_touch(core, STATUS_LIFE | STATUS_LOAD);
+    status_now(core);
+}
+
+void worker_core_loading(struct worker_core *core, float progress, uint32_t eta_ms, ms_t now) {
+    core_enter(core, now);
+    bool first = core->life == LIFECYCLE_STARTING;
+    if (first || core->life == LIFECYCLE_LOADING) {
+        core->progress = progress;
+        core->eta_ms = eta_ms;
+        if (first) enter_life(core, LIFECYCLE_LOADING);
+        status_touch(core, STATUS_LIFE);
+    }
+    core_leave(core);
+}
+
+void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprint, float prefill_rate, float decode_rate,
+                                ms_t now) {
+    core_enter(core, now);
+    snprintf(core->options.info.fingerprint, sizeof core->options.info.fingerprint, "%s", fingerprint);
+    step_model_guess(&core->model, prefill_rate, decode_rate);
+    core->progress = 1;
+    core->eta_ms = 0;
+    status_touch(core, STATUS_INFO | STATUS_RATES);
+    if (core->life == LIFECYCLE_STARTING || core->life == LIFECYCLE_LOADING) enter_life(core, LIFECYCLE_READY);
+    core_leave(core);
+}
+
+static void give_up_all(struct worker_core *core, err_id id, const char *sentence) {
+    for (struct stream *s = core->streams.first, *next; s != NULL; s = next) {
+        next = s->next;
+        if (s->known && s->state != STREAM_ENDED) answer_give_up(core, s, id, sentence);
+    }
+}
+
+// Streams that are dropped with a plan of theirs unanswered are freed by answer_settle() later; when the engine is gone that
+// moment is now.
+static void settle_all(struct worker_core *core) {
+    for (struct stream *s = core->streams.first, *next; s != NULL; s = next) {
+        next = s->next;
+        answer_settle(core, s);
+    }
+}
+
+void worker_core_failed(struct worker_core *core, ms_t now) {
+    core_enter(core, now);
+    if (core->life != LIFECYCLE_FAILED) {
+        scheduler_abandon(&core->scheduler);
+        give_up_all(core, ERR_WORKER_LOST, "the engine of the worker failed");
+        settle_all(core);
+        enter_life(core, LIFECYCLE_FAILED);
+    }
+    core_leave(core);
+}
+
+void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now) {
+    core_enter(core, now);
+    if (core->life != LIFECYCLE_FAILED) {
+        core->drain_deadline_at = deadline_ms > 0 ? now + deadline_ms : MS_NEVER;
+        enter_life(core, LIFECYCLE_DRAINING);
+    }
+    core_leave(core);
+}
+
+void lifecycle_tick(struct worker_core *core) {
+    if (core->drain_deadline_at > core->now || core->life == LIFECYCLE_FAILED) return;
+    give_up_all(core, ERR_DRAINING, "the worker shut down before the answer was complete");
+    core->drain_deadline_at = MS_NEVER;
+}
+
+bool worker_core_idle(const struct worker_core *core) {
+    return core->streams.n_preparing + core->streams.n_live + core->streams.n_unclaimed == 0;
+}
+
+enum lifecycle worker_core_life(const struct worker_core *core) { return core->life; }

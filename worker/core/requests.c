@@ -1,0 +1,244 @@
+// What routers ask of streams: Generate, Ack, Resend, Sync, Cancel; and the outcome of a preparation. The grammar is in
+// proto/README.md.
+#include "worker/core/core.h"
+
+#include "common/base/check.h"
+
+#include <string.h>
+
+static void say_unknown(struct worker_core *core, link_id link, const struct stream_key *key,
+                        const struct attempt *attempt) {
+    struct msg m = {.kind = MSG_UNKNOWN, .unknown = {*key, *attempt}};
+    core_send(core, link, &m);
+}
+
+static void say_superseded(struct worker_core *core, link_id link, const struct stream_key *key,
+                           const struct attempt *attempt, const struct attempt *by) {
+    struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {*key, *attempt, *by}};
+    core_send(core, link, &m);
+}
+
+// The stream that a later attempt has replaced ends without a Done; whoever still listens to it over another link is told.
+static void supersede(struct worker_core *core, struct stream *s, link_id by_link, const struct attempt *by) {
+    core->counters.superseded++;
+    if (s->tx.link != 0 && s->tx.link != by_link) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, by);
+    answer_drop(core, s);
+}
+
+// The stream of this very attempt, or NULL, and then the router has been answered.
+static struct stream *locate(struct worker_core *core, const struct link *link, const struct stream_key *key,
+                             const struct attempt *attempt) {
+    struct stream *s = streams_find(&core->streams, key);
+    int order = s == NULL ? 1 : attempt_compare(attempt, &s->tx.attempt);
+    if (order == 0) return s;
+    if (order < 0) {
+        say_superseded(core, link->id, key, attempt, &s->tx.attempt);
+        return NULL;
+    }
+    if (s != NULL) supersede(core, s, link->id, attempt);
+    say_unknown(core, link->id, key, attempt);
+    return NULL;
+}
+
+// ---- Generate ----
+
+static bool serves_model(const struct worker_core *core, const struct msg_generate *g) {
+    const struct deployment_info *info = &core->options.info;
+    if (g->deployment[0] != '\0' && strcmp(g->deployment, info->deployment) != 0) return false;
+    if (g->model[0] == '\0' || strcmp(g->model, info->model) == 0) return true;
+    for (uint32_t i = 0; i < info->n_aliases; i++)
+        if (strcmp(g->model, info->aliases[i]) == 0) return true;
+    return false;
+}
+
+static err_id check_life(const struct worker_core *core, struct error *e) {
+    switch (core->life) {
+    case LIFECYCLE_READY:
+        return ERR_NONE;
+    case LIFECYCLE_NOTICED:
+    case LIFECYCLE_DRAINING:
+        return error_set(e, ERR_DRAINING, "%s is shutting down", core->options.name);
+    default:
+        return error_set(e, ERR_UNAVAILABLE, "%s is %s", core->options.name, lifecycle_name(core->life));
+    }
+}
+
+static err_id check_target(const struct worker_core *core, const struct msg_generate *g, struct error *e) {
+    const struct worker_core_options *o = &core->options;
+    if (g->pin[0] != '\0' && strcmp(g->pin, o->name) != 0)
+        return error_set(e, ERR_UNAVAILABLE, "the request is for %s, this is %s", g->pin, o->name);
+    if (!serves_model(core, g))
+        return error_set(e, ERR_MODEL_NOT_FOUND, "%s serves %s@%s, not %s@%s", o->name, o->info.model, o->info.deployment,
+                         g->model, g->deployment);
+    if (g->fingerprint[0] != '\0' && strcmp(g->fingerprint, o->info.fingerprint) != 0)
+        return error_set(e, ERR_UNAVAILABLE, "the stream began on fingerprint %s, %s has %s", g->fingerprint, o->name,
+                         o->info.fingerprint);
+    return ERR_NONE;
+}
+
+// A stream that a free slot waits for is not in the queue.
+static err_id check_room(const struct worker_core *core, struct error *e) {
+    uint64_t queued = (uint64_t)core->streams.n_preparing + core->scheduler.n_waiting;
+    if (queued < (uint64_t)core->options.queue_max + core->scheduler.slots.n_free) return ERR_NONE;
+    return error_set(e, ERR_OVERLOADED, "the queue of %s is full (%u streams)", core->options.name, core->options.queue_max);
+}
+
+static err_id check_generate(const struct worker_core *core, const struct msg_generate *g, struct error *e) {
+    TRY(check_life(core, e));
+    TRY(check_target(core, g, e));
+    return check_room(core, e);
+}
+
+static void start(struct worker_core *core, struct link *link, const struct msg_generate *g) {
+    struct stream *s = streams_add(&core->streams, &g->key, &g->attempt, link->id, &g->records);
+    float per_token = core->options.info.bytes_per_token > 0 ? core->options.info.bytes_per_token : BYTES_PER_TOKEN;
+    s->prompt_estimate = (uint32_t)((float)g->prompt_bytes / per_token) + g->records.count;
+    s->heard_at = core->now;
+    if (g->deadline_ms > 0) s->deadline_at = core->now + g->deadline_ms;
+    answer_pump(core, s);
+    status_touch(core, STATUS_LOAD);
+    core->hooks.prepare(core->hooks.ctx, s->ticket, g);
+}
+
+static void again(struct worker_core *core, struct link *link, struct stream *s, const struct msg_generate *g) {
+    s->tx.link = link->id;
+    if (s->state != STREAM_PREPARING) answer_accepted(core, s);
+    answer_attach(core, s, link->id, g->records.count);
+}
+
+void request_generate(struct worker_core *core, struct link *link, const struct msg_generate *g) {
+    struct error e = {0};
+    link->generates_seen++;
+    core->counters.generates++;
+    if (attempt_is_none(&g->attempt) || g->records.count > OUTPUT_TOKENS_MAX) {
+        core->counters.protocol_errors++;
+        error_set(&e, ERR_PROTOCOL,
+                  attempt_is_none(&g->attempt) ? "Generate has no attempt" : "Generate has too many records");
+        answer_rejected(core, link->id, &g->key, &g->attempt, &e, 0);
+        return;
+    }
+    struct stream *s = streams_find(&core->streams, &g->key);
+    int order = s == NULL ? 1 : attempt_compare(&g->attempt, &s->tx.attempt);
+    if (order == 0) {
+        again(core, link, s, g);
+        return;
+    }
+    if (order < 0) {
+        say_superseded(core, link->id, &g->key, &g->attempt, &s->tx.attempt);
+        return;
+    }
+    if (s != NULL) supersede(core, s, link->id, &g->attempt);
+    if (check_generate(core, g, &e) != ERR_NONE) {
+        uint32_t wait = e.id == ERR_OVERLOADED ? status_retry_after_ms(core) : 0;
+        answer_rejected(core, link->id, &g->key, &g->attempt, &e, wait);
+        return;
+    }
+    start(core, link, g);
+}
+
+// ---- what the preparation found ----
+
+static err_id check_prepared(const struct worker_core *core, const struct stream *s, const struct prepared *p,
+                             struct error *e) {
+    if (p->error.id != ERR_NONE) {
+        *e = p->error;
+        return e->id;
+    }
+    if (p->n_tokens == 0) return error_set(e, ERR_INVALID_ARGUMENT, "the prompt has no tokens");
+    if (p->n_tokens < core->context && s->n_given <= core->context - p->n_tokens) return ERR_NONE;
+    if (p->n_tokens < core->context)
+        return error_set(e, ERR_CONTEXT_LENGTH, "prompt and answer so far have %u and %u tokens; this worker holds %u",
+                         p->n_tokens, s->n_given, core->context);
+    if (core->context < core->options.max_context)
+        return error_set(e, ERR_CONTEXT_LENGTH, "the prompt has %u tokens; this worker's memory holds %u", p->n_tokens,
+                         core->context);
+    return error_set(e, ERR_CONTEXT_LENGTH, "the prompt has %u tokens; the context is %u", p->n_tokens, core->context);
+}
+
+static void begin_sequence(struct worker_core *core, struct stream *s, const struct prepared *p) {
+    uint32_t room = core->context - p->n_tokens, pause_at = s->seq.pause_at;
+    s->max_tokens = p->max_tokens == 0 || p->max_tokens > room ? room : p->max_tokens;
+    s->prompt_tokens = p->n_tokens;
+    uint32_t space = s->max_tokens > s->n_given ? s->max_tokens : s->n_given;
+    sequence_init(&s->seq, p->tokens, p->n_tokens, space, core->options.block_tokens);
+    s->seq.user = s->user;
+    s->seq.resumed = s->n_given > 0;
+    if (pause_at != UINT32_MAX) s->seq.pause_at = pause_at + p->n_tokens; // parked while it was prepared
+    for (uint32_t i = 0; i < s->n_given; i++) sequence_append(&s->seq, record_log_get(s->log, i).token);
+}
+
+static void accept(struct worker_core *core, struct stream *s, const struct prepared *p) {
+    begin_sequence(core, s, p);
+    core->counters.accepted++;
+    streams_set_state(&core->streams, s, STREAM_LIVE);
+    answer_accepted(core, s);
+    status_touch(core, STATUS_LOAD);
+    if (p->verdict != TEXT_GO_ON)
+        answer_finish(core, s, p->verdict == TEXT_STOP ? FINISH_STOP : FINISH_TOOL_CALLS, NULL);
+    else if (s->n_given >= s->max_tokens)
+        answer_finish(core, s, FINISH_LENGTH, NULL);
+    else
+        scheduler_enqueue(&core->scheduler, &s->seq);
+}
+
+void worker_core_prepared(struct worker_core *core, uint64_t ticket, const struct prepared *p, ms_t now) {
+    core_enter(core, now);
+    struct stream *s = streams_by_ticket(&core->streams, ticket);
+    struct error e = {0};
+    if (s == NULL) { // dropped or ended meanwhile
+        if (p->user != NULL) core->hooks.release(core->hooks.ctx, p->user);
+    } else {
+        s->user = p->user;
+        if (check_prepared(core, s, p, &e) == ERR_NONE) {
+            accept(core, s, p);
+        } else {
+            answer_rejected(core, s->tx.link, &s->key, &s->tx.attempt, &e, 0);
+            answer_drop(core, s);
+        }
+    }
+    core_leave(core);
+}
+
+// ---- the rest ----
+
+void request_ack(struct worker_core *core, const struct msg_ack *m) {
+    struct stream *s = streams_find(&core->streams, &m->key);
+    if (s == NULL || !attempt_equal(&s->tx.attempt, &m->attempt)) return;
+    bool unclaimed = s->state == STREAM_ENDED && !s->tx.done_acked;
+    stream_tx_on_ack(&s->tx, m, core->now);
+    if (unclaimed && s->tx.done_acked) core->streams.n_unclaimed--;
+    s->heard_at = core->now;
+    answer_pump(core, s);
+}
+
+void request_resend(struct worker_core *core, struct link *link, const struct msg_resend *m) {
+    struct stream *s = locate(core, link, &m->key, &m->attempt);
+    if (s == NULL || core->options.bug == WORKER_BUG_RESEND_IGNORED) return;
+    core->counters.resends++;
+    s->heard_at = core->now;
+    if (s->tx.link != link->id)
+        answer_attach(core, s, link->id, m->from);
+    else if (s->state != STREAM_PREPARING)
+        stream_tx_on_resend(&s->tx, m, s->log, &core->out, core->now);
+    answer_pump(core, s);
+}
+
+void request_sync(struct worker_core *core, struct link *link, const struct msg_sync *m) {
+    for (uint32_t i = 0; i < m->n_entries; i++) {
+        const struct sync_entry *entry = &m->entries[i];
+        struct stream *s = locate(core, link, &entry->key, &entry->attempt);
+        if (s == NULL) continue;
+        s->tx.link = link->id;
+        if (s->state != STREAM_PREPARING && entry->next <= s->n_given) answer_accepted(core, s); // it may have been lost
+        answer_attach(core, s, link->id, entry->next);
+    }
+}
+
+void request_cancel(struct worker_core *core, struct link *link, const struct msg_cancel *m) {
+    struct stream *s = streams_find(&core->streams, &m->key);
+    if (s != NULL && attempt_compare(&m->attempt, &s->tx.attempt) < 0) return; // about an earlier one
+    s = locate(core, link, &m->key, &m->attempt);
+    if (s == NULL) return;
+    if (s->tx.link != link->id) answer_attach(core, s, link->id, s->tx.acked);
+    if (s->state != STREAM_ENDED) answer_finish(core, s, FINISH_CANCELLED, NULL);
+}

@@ -1,0 +1,81 @@
+// Decides what each step computes. It owns slots, KV blocks and the waiting list, makes step plans (worker/plan) and keeps
+// account of those that are unanswered. It knows sequences, not streams, and no time but what it is handed.
+//
+// A plan: first one row for each running answer, then prompt chunks in order of age, then the head of the waiting list is
+// given a slot, until the budget is spent. A prompt's blocks are taken when it gets its slot; an answer's one at a time as
+// it grows. When none is left, the youngest running sequence leaves (paused ones before all others) and later prefills anew.
+//
+// Why it always gets on. Age is the order of first admission and is kept. The oldest sequence that is not done and not
+// paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer than
+// all blocks together. It stands at the head of the waiting list whenever it waits, and each plan with budget ≥ 1 has a row
+// of some sequence that can run, the budget going round when it is smaller than the number of answers.
+#pragma once
+#include <stddef.h>
+#include "worker/core/blocks.h"
+#include "worker/core/sequence.h"
+#include "worker/core/slots.h"
+#include "worker/core/worker_core.h"
+#include "worker/plan/plan.h"
+
+enum { OVERTAKEN_MAX = 8 }; // resumed sequences that may go ahead of one fresh one
+
+struct plan_entry { // a row of an unanswered plan
+    struct sequence *seq;
+    uint32_t q_len;
+    bool samples;
+};
+
+struct pending_plan {
+    uint64_t step;
+    ms_t submitted_at;
+    uint32_t n_entries;
+    uint32_t decode_rows, prefill_tokens;
+    struct plan_entry *entries;
+};
+
+struct scheduler {
+    const struct worker_hooks *hooks;
+    uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs;
+    bool double_free; // WORKER_BUG_DOUBLE_FREE
+    bool abandoned;   // the engine is gone
+    struct blocks blocks;
+    struct slot_map slots;
+    struct sequence **running;     // [max_seqs] by age
+    struct sequence **order;       // [max_seqs] scratch
+    uint32_t n_running, n_leaving; // leaving: not running any more, but with a slot (LEAVING or ENDED)
+    struct sequence *first, *last; // waiting
+    uint32_t n_waiting;
+    uint64_t next_age, next_step;
+    uint32_t turn;              // where the decode rows begin when the budget is short
+    struct pending_plan *plans; // [plans_max] a ring
+    uint32_t plans_max, plans_first, n_plans;
+    struct plan_caps caps;
+    void *buffer; // of the plan being built
+    uint64_t preemptions, prefilled_tokens, steps;
+};
+
+void scheduler_init(struct scheduler *s, const struct worker_core_options *options, const struct worker_hooks *hooks);
+void scheduler_fini(struct scheduler *s);
+
+// A NEW sequence joins the waiting list. seq must stay until scheduler_idle().
+void scheduler_enqueue(struct scheduler *s, struct sequence *seq);
+// Ends a sequence in any state; slot and blocks are freed as soon as no unanswered plan names it. cut_short: it did not end
+// by itself.
+void scheduler_end(struct scheduler *s, struct sequence *seq, bool cut_short);
+// NEW or ENDED, and nothing of it is left here: it may be freed.
+bool scheduler_idle(const struct sequence *seq);
+
+// Makes and submits plans until plans_max are unanswered or there is nothing to do. Returns how many.
+uint32_t scheduler_plan(struct scheduler *s, ms_t now);
+
+// The oldest plan was answered: takes it out. The caller goes through its entries in order: scheduler_answered(), then what
+// the row means for the stream, then scheduler_settle(). Valid until the next scheduler_plan().
+const struct pending_plan *scheduler_pop(struct scheduler *s, uint64_t step);
+void scheduler_answered(struct scheduler *s, const struct plan_entry *entry);
+void scheduler_settle(struct scheduler *s, struct sequence *seq);
+
+// The engine is gone: unanswered plans will never be answered, no hook is called any more.
+void scheduler_abandon(struct scheduler *s);
+
+// CHECKs what holds within the scheduler; the caller has filled block_refs ([blocks.count], used up) from all sequences.
+void scheduler_check(const struct scheduler *s, uint32_t *block_refs);

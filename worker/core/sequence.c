@@ -1,0 +1,49 @@
+#include "worker/core/sequence.h"
+
+#include "common/base/check.h"
+#include "worker/core/blocks.h"
+#include "worker/core/slots.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void sequence_init(struct sequence *seq, const uint32_t *prompt, uint32_t n_prompt, uint32_t max_tokens,
+                   uint32_t block_tokens) {
+    CHECK(n_prompt > 0 && max_tokens > 0 && max_tokens <= UINT32_MAX - n_prompt);
+    *seq = (struct sequence){.n_tokens = n_prompt, .n_prompt = n_prompt, .slot = SLOT_NONE, .age = SEQUENCE_AGE_NONE};
+    seq->tokens_max = n_prompt + max_tokens;
+    seq->pause_at = UINT32_MAX;
+    seq->tokens = xmalloc(seq->tokens_max * sizeof *seq->tokens);
+    memcpy(seq->tokens, prompt, n_prompt * sizeof *prompt);
+    seq->blocks = xmalloc(blocks_for(seq->tokens_max, block_tokens) * sizeof *seq->blocks);
+}
+
+void sequence_append(struct sequence *seq, uint32_t token) {
+    CHECK(seq->n_tokens < seq->tokens_max);
+    seq->tokens[seq->n_tokens++] = token;
+}
+
+void sequence_fini(struct sequence *seq) {
+    CHECK(seq->n_blocks == 0 && seq->in_flight == 0);
+    free(seq->tokens);
+    free(seq->blocks);
+    seq->tokens = seq->blocks = NULL;
+}
+
+bool sequence_may_run(const struct sequence *seq) {
+    uint32_t end = seq->pause_at < seq->tokens_max ? seq->pause_at : seq->tokens_max;
+    return seq->n_tokens + seq->unsampled < end;
+}
+
+bool sequence_paused(const struct sequence *seq) {
+    return !sequence_may_run(seq) && seq->n_tokens + seq->unsampled < seq->tokens_max;
+}
+
+bool sequence_decodes(const struct sequence *seq) {
+    return seq->planned > 0 && seq->planned == seq->n_tokens + seq->unsampled - 1;
+}
+
+uint32_t sequence_prefill_left(const struct sequence *seq) {
+    uint32_t left = seq->n_tokens - seq->computed;
+    return left == 1 && seq->computed > 0 ? 0 : left;
+}

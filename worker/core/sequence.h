@@ -1,0 +1,51 @@
+// A sequence: one answer being computed. Its tokens (prompt, then output), its KV blocks, and how far it is planned and
+// computed. The scheduler owns all that moves here; the stream that a sequence belongs to (streams.h) only reads it, appends
+// tokens, and says how far it may go.
+//
+//   NEW → WAITING ⇄ RUNNING → ENDED        A RUNNING sequence that is preempted is LEAVING until its last unanswered plan
+//            ↖ LEAVING ↙                   comes back, and WAITING then. ENDED likewise keeps slot and blocks until then.
+//
+// Positions [0, computed) are in the KV cache, [computed, planned) will be once the unanswered plans are done. A row that
+// samples makes the token behind its last position; `unsampled` counts those that are still to come back.
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+enum sequence_state { SEQUENCE_NEW, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_LEAVING, SEQUENCE_ENDED };
+
+#define SEQUENCE_AGE_NONE UINT64_MAX
+
+struct sequence {
+    enum sequence_state state;
+    void *user; // handed to hooks.slot_open
+    uint32_t *tokens;
+    uint32_t n_tokens, n_prompt;
+    uint32_t tokens_max;            // prompt and answer at most
+    uint32_t pause_at;              // no row is planned that would make the sequence longer than this; UINT32_MAX: no pause
+    uint32_t *blocks;               // block i holds positions [i * block_tokens, …)
+    uint32_t n_blocks, blocks_told; // held; of them the engine's block table knows the first blocks_told
+    uint32_t planned, computed;
+    uint32_t unsampled, in_flight; // sampling rows, and all rows, in unanswered plans
+    uint32_t slot;                 // SLOT_NONE: none
+    uint64_t row_step;             // the last plan with a row of it; 0: none
+    uint64_t age;                  // order of first admission to a slot: the lower the older
+    bool resumed;                  // came with records: goes ahead of fresh ones
+    bool cut_short;                // ENDED from outside
+    uint32_t overtaken;            // how many resumed sequences went ahead of it
+    struct sequence *prev, *next;  // in the waiting list
+};
+
+// Copies the prompt. n_prompt ≥ 1, max_tokens ≥ 1; memory for both is taken here.
+void sequence_init(struct sequence *seq, const uint32_t *prompt, uint32_t n_prompt, uint32_t max_tokens,
+                   uint32_t block_tokens);
+void sequence_append(struct sequence *seq, uint32_t token);
+void sequence_fini(struct sequence *seq); // holds no slot and no block; all zero is fine
+
+// May a row be planned? Not when all tokens that it may have are made or under way.
+bool sequence_may_run(const struct sequence *seq);
+// It could go on, but was told to pause.
+bool sequence_paused(const struct sequence *seq);
+// The next row computes the position of the last token, known or still on the device: one token of a running answer.
+bool sequence_decodes(const struct sequence *seq);
+// Tokens that have to be computed before the next one can be sampled; 0 in the middle of an answer.
+uint32_t sequence_prefill_left(const struct sequence *seq);

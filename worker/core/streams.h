@@ -1,0 +1,55 @@
+// The streams that a worker knows, by key: those being prepared, those running, and those that have ended but whose log is
+// kept for a router that may still ask. A stream leaves the table when it is dropped; if an unanswered plan still names its
+// sequence then, it lives on unknown until that plan comes back.
+#pragma once
+#include <stddef.h>
+#include "common/base/table.h"
+#include "common/delivery/stream_tx.h"
+#include "worker/core/sequence.h"
+
+enum stream_state {
+    STREAM_PREPARING, // hooks.prepare is at work
+    STREAM_LIVE,      // accepted; its sequence waits or runs
+    STREAM_ENDED,     // Done is set
+};
+
+struct stream {
+    struct stream_key key;
+    struct stream_tx tx; // tx.attempt is the stream's, tx.link the router it is attached to
+    enum stream_state state;
+    bool known;      // in the table
+    uint64_t ticket; // of the preparation; 0: none under way
+    struct record_log *log;
+    uint32_t n_given; // records that came with Generate: the log starts with them
+    void *user;       // the shell's; NULL before prepared
+    struct sequence seq;
+    uint32_t max_tokens; // effective
+    uint32_t prompt_estimate, prompt_tokens, reasoning_tokens;
+    ms_t deadline_at;
+    ms_t parked_at; // tx.link is 0 since
+    ms_t heard_at;  // the router last asked for or acknowledged something of it, or it ended
+    struct stream *prev, *next;
+};
+
+struct streams {
+    struct table by_key, by_ticket;
+    struct stream *first; // all, known or not
+    uint32_t n_known, n_preparing, n_live;
+    uint32_t n_unclaimed; // known and ended, Done not acknowledged
+    uint64_t tickets;
+};
+
+static inline struct stream *stream_of(struct sequence *seq) {
+    return (struct stream *)((char *)seq - offsetof(struct stream, seq));
+}
+
+struct stream *streams_find(const struct streams *s, const struct stream_key *key);
+struct stream *streams_by_ticket(const struct streams *s, uint64_t ticket);
+// A new one, PREPARING, with a fresh ticket. The key must not be in the table. The log begins with the given records.
+struct stream *streams_add(struct streams *s, const struct stream_key *key, const struct attempt *attempt, link_id link,
+                           const struct records *given);
+void streams_set_state(struct streams *s, struct stream *stream, enum stream_state state);
+// The stream can't be found any more; free it once its sequence is idle.
+void streams_forget(struct streams *s, struct stream *stream);
+void streams_free(struct streams *s, struct stream *stream); // forgotten before
+void streams_check(const struct streams *s);
