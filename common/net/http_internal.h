@@ -3,7 +3,7 @@
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/ids.h"
-#include "common/net/endpoint.h"
+#include "common/sys/endpoint.h"
 #include "common/net/http_server.h"
 
 #include <http_parser.h>

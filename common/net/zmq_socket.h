@@ -2,7 +2,7 @@
 // czmq holds the one context of the process. Private to common/net.
 #pragma once
 #include "common/base/error.h"
-#include "common/net/endpoint.h"
+#include "common/sys/endpoint.h"
 #include "common/net/zmq_loop.h"
 
 #include <czmq.h>

@@ -1,4 +1,4 @@
-#include "common/net/endpoint.h"
+#include "common/sys/endpoint.h"
 
 #include "common/sys/parse.h"
 

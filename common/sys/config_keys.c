@@ -1,0 +1,120 @@
+#include "common/sys/config_keys.h"
+
+#include "common/base/check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const formats[] = {"kv", "json", NULL};
+static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+
+#define AT(member)          .offset = offsetof(struct cluster_config, member)
+#define IN(element, member) .offset = offsetof(struct element, member)
+#define MAP(parent, member)                                                                                                 \
+    .offset = offsetof(struct parent, member), .offset_n = offsetof(struct parent, n_##member),                             \
+    .stride = sizeof(((struct parent *)0)->member[0])
+
+enum { MS = 1, SECOND = 1000, HOUR = 3600 * SECOND, KB = 1 << 10 };
+
+// A key stands here only when a program acts on it.
+const struct config_key CONFIG_KEYS[] = {
+    {"schema", CONFIG_NUMBER, "1", 1, 1, AT(schema), .help = "Version of this file's format."},
+    {"cluster", CONFIG_NAME, "shoal", AT(cluster), .help = "Name of the cluster, in logs and status."},
+
+    {"routers.discover", CONFIG_DISCOVER, AT(routers),
+     .help = "Where workers find routers: a list of tcp://host:port, or dns:host:port (every address of the name), or "
+             "file:/path (one tcp://host:port a line, read again when it changes)."},
+
+    {"listen.http", CONFIG_ADDRESS, "127.0.0.1:8080", AT(listen.http), .help = "Where a router serves OpenAI's HTTP API."},
+    {"listen.zmq", CONFIG_ADDRESS, "127.0.0.1:7700", AT(listen.zmq),
+     .help = "Where a router serves workers, peers and backend services over ZeroMQ."},
+    {"listen.admin", CONFIG_ADDRESS, AT(listen.admin),
+     .help = "Where a process takes admin calls: unix:/path. Empty: nowhere."},
+    {"listen.metrics", CONFIG_ADDRESS, AT(listen.metrics),
+     .help = "Where metrics are served apart from listen.http. Empty: only there."},
+
+    {"regions", CONFIG_MAP, .max = REGIONS_MAX, MAP(cluster_config, regions), .help = "The cluster's regions, by name."},
+    {"regions.*.weight", CONFIG_PERCENT, "1", 0, 1000000, .reloadable = true, IN(config_region, weight),
+     .help = "Long-run share of the work that clients bring, relative to the other regions; 0: only when others cannot."},
+    {"regions.*.spill_after", CONFIG_DURATION, "2s", 0, HOUR, .reloadable = true, IN(config_region, spill_after_ms),
+     .help = "Expected wait above which work goes to another region."},
+
+    {"models", CONFIG_MAP, .max = MODELS_MAX, MAP(cluster_config, models), .help = "The models served, by name."},
+    {"models.*.aliases", CONFIG_ALIASES, .reloadable = true, .max = ALIASES_MAX, IN(config_model, aliases),
+     .offset_n = offsetof(struct config_model, n_aliases), .help = "Other names that requests may use."},
+    {"models.*.deployments", CONFIG_MAP, .max = DEPLOYMENTS_MAX, MAP(config_model, deployments),
+     .help = "Versions of the model that replicas serve, by name."},
+    {"models.*.deployments.*.path", CONFIG_FILE, IN(config_deployment, path),
+     .help = "The model's folder on the workers. Empty: each worker is told by a flag."},
+    {"models.*.deployments.*.share", CONFIG_PERCENT, "100", 0, 1000000, .reloadable = true, IN(config_deployment, share),
+     .help = "Share of the model's new requests, relative to its other deployments."},
+
+    {"limits.body", CONFIG_SIZE, "8MB", KB, BODY_BYTES_MAX, AT(limits.body_bytes),
+     .help = "Longest HTTP body of a request."},
+    {"limits.header", CONFIG_SIZE, "32KB", KB, 64 * KB, AT(limits.header_bytes),
+     .help = "Longest HTTP request line and headers together."},
+    {"limits.connections", CONFIG_NUMBER, "4096", 1, 65536, AT(limits.connections), .help = "HTTP connections at once."},
+    {"limits.queue", CONFIG_NUMBER, "1024", 1, 1000000, .reloadable = true, AT(limits.queue),
+     .help = "Requests that may wait in a router."},
+    {"limits.queue_tokens", CONFIG_COUNT, "4M", 1, UINT64_C(1000000000000), .reloadable = true, AT(limits.queue_tokens),
+     .help = "Prompt tokens of the waiting requests, as reckoned."},
+    {"limits.stream_bytes", CONFIG_SIZE, "1MB", 4 * KB, 1 << 30, .reloadable = true, AT(limits.stream_bytes),
+     .help = "Bytes of one stream that a slow client has not taken yet, above which no more are rendered."},
+
+    {"timers.heartbeat", CONFIG_DURATION, "100ms", 10 * MS, 10 * SECOND, AT(timers.heartbeat_ms),
+     .help = "Each side of a link says something at least this often."},
+    {"timers.suspect", CONFIG_DURATION, "300ms", 20 * MS, 60 * SECOND, AT(timers.suspect_ms),
+     .help = "Silence, beyond two round trips, after which a link gets no new work."},
+    {"timers.dead", CONFIG_DURATION, "1s", 50 * MS, 300 * SECOND, AT(timers.dead_ms),
+     .help = "Silence, beyond two round trips, after which a link is dead."},
+    {"timers.status", CONFIG_DURATION, "1s", 50 * MS, 60 * SECOND, AT(timers.status_ms),
+     .help = "How often a worker sends its full status."},
+    {"timers.accept_wait", CONFIG_DURATION, "2s", 0, 60 * SECOND, .reloadable = true, AT(timers.accept_wait_ms),
+     .help = "HTTP headers of a stream go out when a worker accepts, or after this."},
+    {"timers.keepalive", CONFIG_DURATION, "10s", 100 * MS, HOUR, .reloadable = true, AT(timers.keepalive_ms),
+     .help = "A stream on which nothing came for this long gets a keep-alive comment."},
+    {"timers.request_deadline", CONFIG_DURATION, "10m", SECOND, 24 * HOUR, .reloadable = true,
+     AT(timers.request_deadline_ms), .help = "Time for the whole of a request that brings no deadline of its own."},
+    {"timers.http_header", CONFIG_DURATION, "10s", 100 * MS, HOUR, AT(timers.header_ms),
+     .help = "Time for the headers of an HTTP request to arrive."},
+    {"timers.http_body", CONFIG_DURATION, "2m", 100 * MS, HOUR, AT(timers.body_ms),
+     .help = "Time for the body of an HTTP request to arrive."},
+    {"timers.http_idle", CONFIG_DURATION, "75s", 100 * MS, HOUR, AT(timers.idle_ms),
+     .help = "Time that an HTTP connection may wait between requests."},
+    {"timers.http_stall", CONFIG_DURATION, "60s", 100 * MS, HOUR, AT(timers.stall_ms),
+     .help = "Time that a client may take no bytes that wait for it."},
+
+    {"log.format", CONFIG_WORD, "kv", .words = formats, AT(log.format), .help = "kv or json."},
+    {"log.level", CONFIG_WORD, "info", .words = levels, .reloadable = true, AT(log.level),
+     .help = "Lines below this level are left out: debug, info, warn or error."},
+};
+const size_t CONFIG_KEYS_N = ARRAY_LEN(CONFIG_KEYS);
+
+const struct config_key *config_key_find(const char *path) {
+    for (size_t i = 0; i < CONFIG_KEYS_N; i++)
+        if (strcmp(CONFIG_KEYS[i].path, path) == 0) return &CONFIG_KEYS[i];
+    return NULL;
+}
+
+void config_key_join(const char *prefix, const char *word, char out[CONFIG_KEY_PATH_SIZE]) {
+    snprintf(out, CONFIG_KEY_PATH_SIZE, "%s%s%s", prefix, prefix[0] ? "." : "", word);
+}
+
+bool config_key_child(const char *prefix, size_t *at, char name[NAME_SIZE]) {
+    size_t len = strlen(prefix);
+    char last[NAME_SIZE] = "";
+    for (size_t i = 0; i < CONFIG_KEYS_N; i++) {
+        const char *path = CONFIG_KEYS[i].path;
+        if (len && (strncmp(path, prefix, len) != 0 || path[len] != '.')) continue;
+        const char *word = path + len + (len > 0);
+        char found[NAME_SIZE];
+        snprintf(found, sizeof found, "%.*s", (int)strcspn(word, "."), word);
+        bool again = strcmp(found, last) == 0; // the table keeps what belongs together together
+        strcpy(last, found);
+        if (again || i < *at) continue;
+        strcpy(name, found);
+        *at = i + 1;
+        return true;
+    }
+    return false;
+}
