@@ -1,0 +1,65 @@
+// What the handle's files share. A handle is a client_core, its lock, and the thread that drives it.
+#pragma once
+#include "client/core.h"
+#include "client/shoal.h"
+#include "common/base/buf.h"
+#include "common/net/zmq_loop.h"
+#include "proto/codec.h"
+
+#include <pthread.h>
+#include <uv.h>
+
+// A call as its caller sees it: on the stack of shoal_generate.
+struct ticket {
+    struct call call; // first: the core's hooks get its address
+    pthread_cond_t changed;
+    struct ticket *next; // of the not yet begun
+    bool cancelled;      // wished for; the loop does it
+    uint64_t seed;
+};
+
+struct dialled {
+    struct shoal *shoal;
+    int index;
+    char address[ADDRESS_SIZE];
+    struct net_dealer *dealer;
+};
+
+struct shoal {
+    pthread_mutex_t lock; // guards everything below but what is marked
+    struct client_core core;
+    struct ticket *incoming;
+    bool closing;
+    bool query_wanted;
+    struct shoal_cluster *views[ROUTERS_MAX]; // last answers, owned; NULL: none yet
+    pthread_cond_t view_changed;
+    uint32_t callers; // inside shoal_generate or shoal_cluster
+    pthread_cond_t callers_gone;
+
+    // the loop thread's, without the lock
+    pthread_t thread;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t timer;
+    struct dialled dialled[ROUTERS_MAX];
+    struct codec_arena arena;
+    struct buf out;
+
+    pthread_mutex_t view_turn; // one shoal_cluster at a time; taken before `lock`
+
+    // fixed
+    char routers_text[ROUTERS_MAX * ADDRESS_SIZE];
+    char tenant[NAME_SIZE];
+};
+
+int failure_set(struct shoal_failure *f, const struct error *e, uint32_t retry_after_ms); // returns -1
+void draw_random(void *out, size_t n);
+
+// request.c: checks r and turns it into a Generate; the body is appended to `body`, which *out borrows.
+err_id request_read(const struct shoal_request *r, const char *tenant, struct buf *body, struct msg_generate *out,
+                    struct error *e);
+
+// view.c
+struct shoal_cluster *view_copy(const struct msg_cluster *m);
+// Of up to n answers (NULLs are skipped) one cluster.
+struct shoal_cluster *view_merge(struct shoal_cluster *const *views, uint32_t n);
