@@ -74,7 +74,7 @@ struct world {
     struct pending *pending; // messages on their way to the core, by time
     uint32_t n_pending, pending_capacity;
     bool check;                // router_core_check() after each ms
-    struct captured *captured; // what the core said to scripted links (see world_script)
+    struct captured *captured; // what the core said to scripted links (script.h)
     uint32_t n_captured;
 };
 
@@ -94,19 +94,9 @@ void world_run(struct world *w, ms_t ms);
 void world_finish(struct world *w, ms_t limit_ms);
 uint32_t world_token(uint64_t seed, uint32_t index);
 
-// --- scripted links: nothing answers, what the core says is kept
 struct captured {
     link_id link;
-    struct msg m; // pointers inside are void, but for n_records and the tokens below
+    struct msg m; // pointers inside are void, but for what is copied below
     uint32_t n_records, first_token;
     struct sync_entry first_entry;
 };
-link_id world_script(struct world *w, enum role role, const char *name, const char *region, bool dialled);
-link_id world_script_as(struct world *w, enum role role, const char *name, const char *region, bool dialled,
-                        incarnation_t incarnation);
-void world_say(struct world *w, link_id link, const struct msg *m);
-// The last message of this kind said to that link since the last world_forget(), or NULL; and how many.
-const struct captured *world_heard(const struct world *w, link_id link, enum msg_kind kind);
-uint32_t world_count(const struct world *w, link_id link, enum msg_kind kind);
-void world_forget(struct world *w);
-void world_say_ready(struct world *w, link_id link, const char *model, uint32_t max_seqs, uint64_t seq);
