@@ -285,6 +285,7 @@ void session_complete(struct router_core *core, struct session *s, const struct 
     leave(core, s, false);
     core->counters.completed++;
     s->done = *done;
+    s->done.tail = NULL;
     if (done->tail_len) {
         char *tail = xmalloc(done->tail_len);
         memcpy(tail, done->tail, done->tail_len);
