@@ -41,7 +41,7 @@ struct router_core {
     struct replica_view *view_replicas;
 };
 
-void core_send(struct router_core *core, link_id link, const struct msg *m);
+void core_say(struct router_core *core, link_id link, const struct msg *m);
 void core_emit(struct router_core *core, struct session *s, enum session_event event);
 uint64_t core_random(struct router_core *core);
 // The pool has a free place, or somebody new waits in it: looked at when the event is over.

@@ -21,7 +21,7 @@ void session_tell_accepted(struct router_core *core, struct session *s) {
     a->max_tokens = s->max_tokens;
     snprintf(a->replica, sizeof a->replica, "%s", s->replica);
     snprintf(a->fingerprint, sizeof a->fingerprint, "%s", s->fingerprint);
-    core_send(core, s->requester->id, &m);
+    core_say(core, s->requester->id, &m);
 }
 
 // A candidate has taken the attempt: the requester hears of it, and of each later one, since records carry its number.
@@ -60,13 +60,13 @@ void session_on_accepted(struct router_core *core, struct session *s, const stru
 static void cancel_there(struct router_core *core, struct link *from, const struct stream_key *key,
                          const struct attempt *attempt) {
     struct msg m = {.kind = MSG_CANCEL, .cancel = {*key, *attempt}};
-    core_send(core, from->id, &m);
+    core_say(core, from->id, &m);
 }
 
 static void release_there(struct router_core *core, struct link *from, const struct msg_done *done) {
     struct msg m = {.kind = MSG_ACK};
     m.ack = (struct msg_ack){.key = done->key, .attempt = done->attempt, .next = done->n_tokens, .done = true};
-    core_send(core, from->id, &m);
+    core_say(core, from->id, &m);
 }
 
 // The log grew by n records.

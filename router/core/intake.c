@@ -136,7 +136,7 @@ struct session *intake(struct router_core *core, const struct msg_generate *g, b
 
 static void tell_refused(struct router_core *core, struct link *link, const struct msg_rejected *rejected) {
     struct msg m = {.kind = MSG_REJECTED, .rejected = *rejected};
-    core_send(core, link->id, &m);
+    core_say(core, link->id, &m);
 }
 
 // A Generate for a stream that is known: repeated, over another link, or the next attempt of a relayed one. Returns true if
@@ -152,13 +152,13 @@ static bool again(struct router_core *core, struct link *link, struct session *s
     int order = relayed ? attempt_compare(&g->attempt, &s->attempt) : 0;
     if (order > 0) { // its owner has given the old attempt up
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {s->key, s->attempt, g->attempt}};
-        if (s->requester && s->requester != link) core_send(core, s->requester->id, &m);
+        if (s->requester && s->requester != link) core_say(core, s->requester->id, &m);
         session_end(core, s, now);
         return false;
     }
     if (order < 0) {
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {g->key, g->attempt, s->attempt}};
-        core_send(core, link->id, &m);
+        core_say(core, link->id, &m);
         return true;
     }
     session_attach(core, s, link, g->records.count, now);

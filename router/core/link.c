@@ -9,7 +9,7 @@
 
 static bool has_id(const void *entry, const void *id) { return ((const struct link *)entry)->id == *(const link_id *)id; }
 
-struct link *link_find(const struct router_core *core, link_id id) {
+struct link *link_by_id(const struct router_core *core, link_id id) {
     return table_find(&core->links, hash_mix(id), has_id, &id);
 }
 
@@ -37,7 +37,7 @@ void link_say_hello(struct router_core *core, struct link *link, bool reply_want
     snprintf(h->http, sizeof h->http, "%s", self->http);
     snprintf(h->zmq, sizeof h->zmq, "%s", self->zmq);
     h->reply_wanted = reply_wanted;
-    core_send(core, link->id, &m);
+    core_say(core, link->id, &m);
 }
 
 struct link *link_open(struct router_core *core, link_id id, bool dialled, ms_t now) {
@@ -142,7 +142,7 @@ static void resume_sessions(struct router_core *core, struct candidate *c, ms_t 
         }
     }
     struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = n, .entries = entries}};
-    if (n) core_send(core, c->link->id, &m);
+    if (n) core_say(core, c->link->id, &m);
     free(entries);
 }
 

@@ -27,7 +27,7 @@ struct link {
     ms_t status_full_at;
 };
 
-struct link *link_find(const struct router_core *core, link_id id);
+struct link *link_by_id(const struct router_core *core, link_id id);
 struct link *link_open(struct router_core *core, link_id id, bool dialled, ms_t now);
 // Gone: its candidate is dead, its sessions are parked. dead: the shell is told to close it.
 void link_drop(struct router_core *core, struct link *link, bool dead, ms_t now);

@@ -6,7 +6,7 @@ static void misplaced(struct router_core *core) { core->counters.protocol_errors
 static void unknown(struct router_core *core, struct link *link, const struct stream_key *key,
                     const struct attempt *attempt) {
     struct msg m = {.kind = MSG_UNKNOWN, .unknown = {*key, *attempt}};
-    core_send(core, link->id, &m);
+    core_say(core, link->id, &m);
 }
 
 // --- from candidates
@@ -107,7 +107,7 @@ static void on_sync(struct router_core *core, struct link *link, const struct ms
             unknown(core, link, &e->key, &e->attempt);
         } else if (order < 0) {
             struct msg answer = {.kind = MSG_SUPERSEDED, .superseded = {e->key, e->attempt, s->attempt}};
-            core_send(core, link->id, &answer);
+            core_say(core, link->id, &answer);
         } else {
             session_attach(core, s, link, e->next, now);
         }
@@ -152,7 +152,7 @@ static void from_requester(struct router_core *core, struct link *link, const st
 static void answer_query(struct router_core *core, struct link *link) {
     struct msg m = {.kind = MSG_CLUSTER};
     router_core_cluster(core, &m.cluster);
-    core_send(core, link->id, &m);
+    core_say(core, link->id, &m);
 }
 
 static void handle(struct router_core *core, struct link *link, const struct msg *m, ms_t now) {
@@ -174,7 +174,7 @@ static void handle(struct router_core *core, struct link *link, const struct msg
 
 void router_core_message(struct router_core *core, link_id id, const struct msg *m, ms_t now) {
     core->now = now;
-    struct link *link = link_find(core, id);
+    struct link *link = link_by_id(core, id);
     if (link == NULL) return;
     link_heard(core, link, now);
     handle(core, link, m, now);

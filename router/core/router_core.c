@@ -11,14 +11,14 @@ enum { URGENT_SKIPS_MAX = 16 }; // urgent sessions passed over because their can
 
 // --- services of the core
 
-void core_send(struct router_core *core, link_id id, const struct msg *m) {
-    struct link *link = link_find(core, id);
+void core_say(struct router_core *core, link_id id, const struct msg *m) {
+    struct link *link = link_by_id(core, id);
     if (link == NULL) return;
     link_health_said(&link->health, core->now);
     core->outside.send(core->outside.ctx, id, m);
 }
 
-static void wire_send(void *ctx, link_id id, const struct msg *m) { core_send(ctx, id, m); }
+static void wire_send(void *ctx, link_id id, const struct msg *m) { core_say(ctx, id, m); }
 
 void core_emit(struct router_core *core, struct session *s, enum session_event event) {
     core->output.event(core->output.ctx, s, s->user, event);
@@ -156,12 +156,12 @@ void router_core_destroy(struct router_core *core) {
 
 void router_core_link_opened(struct router_core *core, link_id id, bool dialled, ms_t now) {
     core->now = now;
-    if (id != 0 && link_find(core, id) == NULL) link_open(core, id, dialled, now);
+    if (id != 0 && link_by_id(core, id) == NULL) link_open(core, id, dialled, now);
 }
 
 void router_core_link_closed(struct router_core *core, link_id id, ms_t now) {
     core->now = now;
-    struct link *link = link_find(core, id);
+    struct link *link = link_by_id(core, id);
     if (link) link_drop(core, link, false, now);
     core_settle(core, now);
 }

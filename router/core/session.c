@@ -153,7 +153,7 @@ static void send_generate(struct router_core *core, struct session *s, ms_t now)
     s->generate_index = ++c->generates_sent;
     list_remove(&s->placed_node);
     list_append(&s->offer->placed, &s->placed_node);
-    core_send(core, c->link->id, &m);
+    core_say(core, c->link->id, &m);
 }
 
 void session_load(struct session *s, uint32_t prompt, uint32_t decode) {
@@ -197,7 +197,7 @@ void session_ask_again(struct router_core *core, struct session *s, ms_t now) {
     } else {
         struct sync_entry entry = {s->key, s->attempt, record_log_count(s->log)};
         struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
-        core_send(core, link, &m);
+        core_say(core, link, &m);
     }
     s->watch_ms = s->watch_ms * 2 < WATCH_MAX_MS ? s->watch_ms * 2 : WATCH_MAX_MS;
     s->watch_at = now + s->watch_ms;
@@ -216,7 +216,7 @@ void session_unplace(struct router_core *core, struct session *s, bool tell) {
     if (o == NULL) return;
     if (tell) {
         struct msg m = {.kind = MSG_CANCEL, .cancel = {s->key, s->attempt}};
-        core_send(core, s->rx.link, &m);
+        core_say(core, s->rx.link, &m);
     }
     CHECK(o->own > 0);
     session_load(s, 0, 0);
@@ -275,7 +275,7 @@ void session_fail(struct router_core *core, struct session *s, const struct erro
         core_emit(core, s, SESSION_FAILED);
         return;
     }
-    if (s->requester) core_send(core, s->requester->id, &m);
+    if (s->requester) core_say(core, s->requester->id, &m);
     session_end(core, s, now);
 }
 

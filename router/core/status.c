@@ -63,5 +63,5 @@ void status_say(struct router_core *core, struct link *link, ms_t now) {
         }
         m.status.deployments = sums;
     }
-    core_send(core, link->id, &m);
+    core_say(core, link->id, &m);
 }
