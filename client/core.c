@@ -197,6 +197,16 @@ void core_link_closed(struct client_core *core, int router, ms_t now) {
         if (c->state == CALL_PLACED && c->router == router) wait_again(core, c, now + CORE_SAME_ROUTER_MS, now);
 }
 
+// A router is back that had a call which went elsewhere meanwhile: taken up again, so that it may be cancelled.
+static void leave_for_good(struct client_core *core, struct call *c, int router, ms_t now) {
+    static const struct attempt none;
+    struct sync_entry entry = {.key = c->request.key, .next = record_log_count(c->log)};
+    struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
+    say(core, router, &m, now);
+    tell_cancel(core, router, &c->request.key, &none, now);
+    c->left &= ~(1u << router);
+}
+
 static void on_hello(struct client_core *core, int router, const struct msg_hello *m, ms_t now) {
     struct core_router *r = &core->routers[router];
     bool restarted = r->incarnation != m->incarnation;
@@ -206,11 +216,7 @@ static void on_hello(struct client_core *core, int router, const struct msg_hell
     snprintf(r->name, sizeof r->name, "%s", m->name);
     snprintf(r->region, sizeof r->region, "%s", m->region);
     for (struct call *c = core->calls; c; c = c->next) {
-        if (c->left & 1u << router) { // went elsewhere meanwhile
-            static const struct attempt none;
-            tell_cancel(core, router, &c->request.key, &none, now);
-            c->left &= ~(1u << router);
-        }
+        if (c->left & 1u << router) leave_for_good(core, c, router, now);
         if (c->router != router || c->placed_on == 0) continue;
         if (restarted && c->placed_on != m->incarnation) {
             if (c->state == CALL_PLACED) wait_again(core, c, now, now);

@@ -149,8 +149,8 @@ static bool again(struct router_core *core, struct link *link, struct session *s
         tell_refused(core, link, &r);
         return true;
     }
-    int order = relayed ? attempt_compare(&g->attempt, &s->attempt) : 0;
-    if (order > 0) { // its owner has given the old attempt up
+    int order = relayed ? attempt_compare(&g->attempt, &s->attempt) : g->attempt.takeover > s->attempt.takeover;
+    if (order > 0) { // its owner has given the old attempt up; a client: it was at another router meanwhile
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {s->key, s->attempt, g->attempt}};
         if (s->requester && s->requester != link) core_say(core, s->requester->id, &m);
         session_end(core, s, now);
