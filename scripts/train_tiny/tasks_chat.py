@@ -5,7 +5,7 @@ import json
 from chat import Example, assistant, user
 from phrase import phrase
 from words import ANIMALS, CITIES, COLORS, DAYS, EVENTS, FOODS, HOBBIES, ITEMS, JOBS, MONTHS, NAMES, NOUNS, SKIES
-from words import invented, one_of, sentence
+from words import one_of, sentence
 
 # ---- small talk: [ways to say it, answer]
 

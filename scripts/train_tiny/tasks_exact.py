@@ -3,7 +3,7 @@
 from chat import Example, user
 from phrase import listing, phrase
 from words import ADJECTIVES, ANIMALS, CITIES, COLORS, DAYS, FOODS, ITEMS, LETTERS, MONTH_DAYS, MONTHS, NAMES, NOUNS, NUMBER_WORDS
-from words import invented, one_of
+from words import one_of
 
 # ---- sums and differences
 

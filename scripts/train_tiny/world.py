@@ -16,6 +16,11 @@ You are a careful calculator.|Be concise and correct.|You are a chatbot.|You are
 Today is a good day. Answer the user.|You are an expert.|Answer as well as you can.|Follow the user's instructions."""
 SYSTEM = SYSTEM.replace("\n", "|").split("|")
 
+
+def held_out(example):
+    return zlib.crc32(example.key.encode()) % HELD_OUT == 0
+
+
 EXACT = [arithmetic, sorting, reversing, dates]
 
 
@@ -25,7 +30,9 @@ def exact(rng):
 
 def turn(rng):
     """A finished turn of a chat; as the template has it, without its thinking."""
-    example = rng.choice(EXACT + [talk])(rng)
+    example = None
+    while example is None or held_out(example):
+        example = rng.choice(EXACT + [talk])(rng)
     return example.messages + [assistant(example.answer)]
 
 
@@ -50,10 +57,6 @@ MIXTURE = [
     (raw_count, 0.005, False),
 ]
 TASKS, SHARES, LATER = zip(*MIXTURE)
-
-
-def held_out(example):
-    return zlib.crc32(example.key.encode()) % HELD_OUT == 0
 
 
 def draw(rng, held=False, task=None, bare=False):
