@@ -31,6 +31,7 @@ struct stream *streams_add(struct streams *s, const struct stream_key *key, cons
     stream->n_given = given->count;
     stream->deadline_at = stream->parked_at = MS_NEVER;
     stream->seq.slot = SLOT_NONE;
+    stream->seq.pause_at = UINT32_MAX;
     stream->log = record_log_create();
     for (uint32_t i = 0; i < given->count; i++) {
         struct record r = records_get(given, i);

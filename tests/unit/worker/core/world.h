@@ -1,0 +1,114 @@
+// One worker core with a fake engine, a router that speaks the protocol through stream_rx, and a clock that is turned by
+// hand. Prompts, and so answers, are functions of the stream's number alone: whatever happens, a stream's records must be
+// those that world_expected() computes without any core.
+#pragma once
+#include "common/delivery/stream_rx.h"
+#include "tests/unit/worker/core/fake_engine.h"
+#include "worker/core/worker_core.h"
+
+enum { WORLD_STREAMS = 256, WORLD_TOKENS = 1024, WORLD_LINKS = 64 };
+
+struct world_options {
+    uint64_t seed;
+    uint32_t max_seqs, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context, queue_max;
+    uint32_t orphan_tokens, grace_ms;
+    uint32_t loss_percent; // of messages either way, but Hello and Status
+    enum worker_bug bug;
+    bool starts_loading; // not READY by itself
+};
+struct world_options world_defaults(void);
+
+struct world_stream {
+    struct stream_key key;
+    struct attempt attempt; // current
+    uint32_t prompt[WORLD_TOKENS], n_prompt, max_tokens;
+    uint32_t deadline_ms;
+    struct stream_rx rx;
+    struct record_log *log;
+    link_id link; // where Generate was last sent
+    bool asked, accepted, done, rejected, unknown, superseded;
+    uint32_t accepted_max_tokens;
+    struct msg_done end; // done; its tail is copied
+    char tail[64];
+    struct msg_rejected refusal;
+    uint32_t n_done, n_accepted, n_rejected, n_unknown, n_superseded; // messages taken, of the current attempt
+};
+
+struct world_status { // the last one that came over a link
+    uint32_t n, n_full, n_empty;
+    uint64_t seq;
+    bool has_life;
+    enum lifecycle state;
+    uint32_t deadline_ms;
+    struct deployment_status load; // merged
+};
+
+struct world {
+    struct world_options options;
+    struct worker_core *core;
+    struct fake_engine *engine;
+    incarnation_t router;
+    ms_t now;
+    uint64_t random;
+    uint32_t n_streams;
+    struct world_stream streams[WORLD_STREAMS];
+    bool link_up[WORLD_LINKS];
+    uint32_t links; // opened so far; the last one is the newest
+    struct world_status status[WORLD_LINKS];
+    uint32_t n_hellos;
+    bool last_hello_wants_reply;
+    struct post {
+        link_id link;
+        struct msg m;
+        struct sync_entry entry;
+    } * posts; // from the router to the core
+    uint32_t n_posts, posts_cap;
+    struct preparation {
+        uint64_t ticket;
+        uint32_t stream, n_given, last_token;
+    } * preparations;
+    uint32_t n_preparations, preparations_cap;
+    bool hold_preparations, hold_steps;
+    bool garble_next; // the first row that is sampled next holds NaN
+    uint32_t users;   // alive
+    struct fake_work last_work;
+    uint32_t step_us; // reported; 0: 1000
+};
+
+// READY and with one link (number 1) that has said Hello, unless options say otherwise.
+struct world *world_create(const struct world_options *options);
+// Fails the test unless everything was released.
+void world_destroy(struct world *w);
+void world_discard(struct world *w); // without asking
+
+uint32_t world_random(struct world *w, uint32_t below);
+link_id world_open_link(struct world *w);
+link_id world_open_silent_link(struct world *w); // without the router's Hello
+void world_close_link(struct world *w, link_id link);
+void world_hello(struct world *w, link_id link, incarnation_t router, uint32_t heartbeat_ms);
+
+// A new stream (its number is returned), and the Generate for it. Again: the same attempt. Next: the next attempt, with the
+// records that the router holds.
+uint32_t world_generate(struct world *w, link_id link, uint32_t n_prompt, uint32_t max_tokens);
+uint32_t world_stream(struct world *w, uint32_t n_prompt, uint32_t max_tokens); // no Generate yet
+void world_ask(struct world *w, uint32_t stream, link_id link);
+void world_ask_next(struct world *w, uint32_t stream, link_id link);
+void world_sync(struct world *w, uint32_t stream, link_id link);
+void world_cancel(struct world *w, uint32_t stream, link_id link);
+void world_give_records(struct world *w, uint32_t stream, uint32_t n); // the router holds the first n records already
+
+// Delivers posts and answers preparations; one engine step if there is one; a tick; `ms` later. Checks invariants after
+// each.
+void world_turn(struct world *w, uint32_t ms);
+void world_turns(struct world *w, uint32_t n);
+void world_step(struct world *w); // answers the oldest plan
+// Until no stream is open and nothing is under way, for at most n turns of 1 ms; then fails.
+void world_settle(struct world *w, uint32_t n);
+bool world_ended(const struct world *w, uint32_t stream);
+
+// The records that the stream must have when it ends by itself. Returns how many; *finish: why it ends.
+uint32_t world_expected(const struct world *w, uint32_t stream, uint32_t *tokens, enum finish *finish);
+// The stream ended as expected; and: what it has is a prefix of that.
+void world_assert_whole(struct world *w, uint32_t stream);
+void world_assert_prefix(struct world *w, uint32_t stream);
+struct worker_counters world_counters(const struct world *w);
