@@ -11,6 +11,8 @@ static const struct {
 } commands[] = {
     {"logits", shoal_model_logits, "the likeliest next tokens after a prompt, with their logits"},
     {"generate", shoal_model_generate, "a greedy answer"},
+    {"tokenize", shoal_model_tokenize, "text to token ids, and back with --decode"},
+    {"template", shoal_model_template, "chat messages to the prompt that the model's template makes of them"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
