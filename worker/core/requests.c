@@ -3,6 +3,7 @@
 #include "worker/core/core.h"
 
 #include "common/base/check.h"
+#include "common/base/hash.h"
 
 #include <string.h>
 
@@ -18,26 +19,22 @@ static void say_superseded(struct worker_core *core, link_id link, const struct 
     core_send(core, link, &m);
 }
 
-// The stream that a later attempt has replaced ends without a Done; whoever still listens to it over another link is told.
+// A stream that a later attempt has replaced ends without a Done; whoever still listens to it over another link is told.
 static void supersede(struct worker_core *core, struct stream *s, link_id by_link, const struct attempt *by) {
     core->counters.superseded++;
     if (s->tx.link != 0 && s->tx.link != by_link) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, by);
     answer_drop(core, s);
 }
 
-// The stream of this very attempt, or NULL, and then the router has been answered.
+// The stream of this very attempt, or NULL, and then the router has been answered. Of a later attempt nothing is known here;
+// its Generate, if that is still to come, may go on with the stream of an earlier one, which therefore stays.
 static struct stream *locate(struct worker_core *core, const struct link *link, const struct stream_key *key,
                              const struct attempt *attempt) {
     struct stream *s = streams_find(&core->streams, key);
     int order = s == NULL ? 1 : attempt_compare(attempt, &s->tx.attempt);
-    if (order == 0) return s;
-    if (order < 0) {
-        say_superseded(core, link->id, key, attempt, &s->tx.attempt);
-        return NULL;
-    }
-    if (s != NULL) supersede(core, s, link->id, attempt);
-    say_unknown(core, link->id, key, attempt);
-    return NULL;
+    if (order < 0) say_superseded(core, link->id, key, attempt, &s->tx.attempt);
+    if (order > 0) say_unknown(core, link->id, key, attempt);
+    return order == 0 ? s : NULL;
 }
 
 // ---- Generate ----
@@ -89,8 +86,14 @@ static err_id check_generate(const struct worker_core *core, const struct msg_ge
     return check_room(core, e);
 }
 
+static uint64_t request_hash(const struct msg_generate *g) {
+    uint64_t seed = hash_mix(g->seed + g->has_seed) ^ g->max_tokens;
+    return hash_bytes(g->body, g->body_len, seed);
+}
+
 static void start(struct worker_core *core, struct link *link, const struct msg_generate *g) {
     struct stream *s = streams_add(&core->streams, &g->key, &g->attempt, link->id, &g->records);
+    s->request = request_hash(g);
     float per_token = core->options.info.bytes_per_token > 0 ? core->options.info.bytes_per_token : BYTES_PER_TOKEN;
     s->prompt_estimate = (uint32_t)((float)g->prompt_bytes / per_token) + g->records.count;
     s->heard_at = core->now;
@@ -100,10 +103,29 @@ static void start(struct worker_core *core, struct link *link, const struct msg_
     core->hooks.prepare(core->hooks.ctx, s->ticket, g);
 }
 
-static void again(struct worker_core *core, struct link *link, struct stream *s, const struct msg_generate *g) {
+static void attach(struct worker_core *core, struct link *link, struct stream *s, const struct attempt *attempt,
+                   uint32_t next) {
     s->tx.link = link->id;
+    s->tx.attempt = *attempt;
     if (s->state != STREAM_PREPARING) answer_accepted(core, s);
-    answer_attach(core, s, link->id, g->records.count);
+    answer_attach(core, s, link->id, next);
+}
+
+// May a later attempt go on with this stream instead of a new one? If it asks for the same, nothing went wrong here, and the
+// records that it brings are a beginning of the log.
+static bool agrees(const struct stream *s, const struct msg_generate *g) {
+    if (s->request != request_hash(g) || g->records.count > record_log_count(s->log)) return false;
+    if (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS) return false;
+    for (uint32_t i = 0; i < g->records.count; i++)
+        if (records_get(&g->records, i).token != record_log_get(s->log, i).token) return false;
+    return true;
+}
+
+static void take_over(struct worker_core *core, struct link *link, struct stream *s, const struct msg_generate *g) {
+    core->counters.superseded++;
+    if (s->tx.link != 0 && s->tx.link != link->id) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, &g->attempt);
+    if (s->state != STREAM_ENDED) s->deadline_at = g->deadline_ms > 0 ? core->now + g->deadline_ms : MS_NEVER;
+    attach(core, link, s, &g->attempt, g->records.count);
 }
 
 void request_generate(struct worker_core *core, struct link *link, const struct msg_generate *g) {
@@ -120,11 +142,15 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
     struct stream *s = streams_find(&core->streams, &g->key);
     int order = s == NULL ? 1 : attempt_compare(&g->attempt, &s->tx.attempt);
     if (order == 0) {
-        again(core, link, s, g);
+        attach(core, link, s, &g->attempt, g->records.count);
         return;
     }
     if (order < 0) {
         say_superseded(core, link->id, &g->key, &g->attempt, &s->tx.attempt);
+        return;
+    }
+    if (s != NULL && agrees(s, g)) {
+        take_over(core, link, s, g);
         return;
     }
     if (s != NULL) supersede(core, s, link->id, &g->attempt);
@@ -236,9 +262,13 @@ void request_sync(struct worker_core *core, struct link *link, const struct msg_
 
 void request_cancel(struct worker_core *core, struct link *link, const struct msg_cancel *m) {
     struct stream *s = streams_find(&core->streams, &m->key);
-    if (s != NULL && attempt_compare(&m->attempt, &s->tx.attempt) < 0) return; // about an earlier one
-    s = locate(core, link, &m->key, &m->attempt);
-    if (s == NULL) return;
+    int order = s == NULL ? 1 : attempt_compare(&m->attempt, &s->tx.attempt);
+    if (order < 0) return; // about an earlier one
+    if (order > 0) {
+        if (s != NULL) supersede(core, s, link->id, &m->attempt);
+        say_unknown(core, link->id, &m->key, &m->attempt);
+        return;
+    }
     if (s->tx.link != link->id) answer_attach(core, s, link->id, s->tx.acked);
     if (s->state != STREAM_ENDED) answer_finish(core, s, FINISH_CANCELLED, NULL);
 }

@@ -20,6 +20,7 @@ struct stream {
     bool known;      // in the table
     uint64_t ticket; // of the preparation; 0: none under way
     struct record_log *log;
+    uint64_t request; // hash of what is asked for: later attempts of the same may take the stream over
     uint32_t n_given; // records that came with Generate: the log starts with them
     void *user;       // the shell's; NULL before prepared
     struct sequence seq;

@@ -64,6 +64,7 @@ static void meddle(struct world *w, link_id *link, bool cancels) {
         if (w->n_streams && w->streams[s].asked && !world_ended(w, s)) world_ask(w, s, *link);
         break;
     case 2: // placed again
+        w->other_request = world_random(w, 2) == 0;
         if (w->n_streams && w->streams[s].asked && !world_ended(w, s)) world_ask_next(w, s, *link);
         break;
     case 3:

@@ -42,7 +42,7 @@ uint32_t world_random(struct world *w, uint32_t below) {
 static void prepare(void *ctx, uint64_t ticket, const struct msg_generate *g) {
     struct world *w = ctx;
     struct preparation p = {.ticket = ticket, .n_given = g->records.count};
-    assert_int_equal(g->body_len, sizeof p.stream);
+    assert_true(g->body_len >= sizeof p.stream);
     memcpy(&p.stream, g->body, sizeof p.stream);
     if (p.n_given > 0) p.last_token = records_get(&g->records, p.n_given - 1).token;
     if (w->n_preparations == w->preparations_cap) {
@@ -355,8 +355,9 @@ void world_ask(struct world *w, uint32_t index, link_id link) {
     snprintf(m.generate.model, sizeof m.generate.model, "r1");
     m.generate.max_tokens = s->max_tokens;
     m.generate.deadline_ms = s->deadline_ms;
-    m.generate.body = (const uint8_t *)&index;
-    m.generate.body_len = sizeof index;
+    uint32_t body[2] = {index, s->attempt.counter};
+    m.generate.body = (const uint8_t *)body;
+    m.generate.body_len = w->other_request ? sizeof body : sizeof body[0];
     m.generate.records = (struct records){.log = s->log, .count = record_log_count(s->log)};
     worker_core_message(w->core, link, &m, w->now);
 }

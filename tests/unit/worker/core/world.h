@@ -69,8 +69,9 @@ struct world {
     } * preparations;
     uint32_t n_preparations, preparations_cap;
     bool hold_preparations, hold_steps;
-    bool garble_next; // the first row that is sampled next holds NaN
-    uint32_t users;   // alive
+    bool other_request; // Generates ask for something else than before, as far as the core can tell
+    bool garble_next;   // the first row that is sampled next holds NaN
+    uint32_t users;     // alive
     struct fake_work last_work;
     uint32_t step_us; // reported; 0: 1000
 };
