@@ -45,7 +45,9 @@ err_id admission_check(const struct admission_limits *l, struct pool *pool, cons
                          (unsigned long long)l->queued_tokens, r->prompt, (unsigned long long)l->queue_tokens_max);
     }
     if (pool == NULL || r->unconditional) return ERR_NONE;
-    double end = admission_foresee_s(pool, r->prompt, r->decode) * pool->slowness * (1 + MARGIN) + MARGIN_S;
+    // With a free slot nothing bad that was learned counts: else a pool that refuses all would never learn better.
+    double slowness = !waits && pool->slowness > 1 ? 1 : pool->slowness;
+    double end = admission_foresee_s(pool, r->prompt, r->decode) * slowness * (1 + MARGIN) + MARGIN_S;
     if (end <= r->budget_s) return ERR_NONE;
     *retry_after_ms = retry_after(end - r->budget_s);
     return error_set(e, ERR_OVERLOADED, "the request would take about %.1f s, its deadline is in %.1f s", end, r->budget_s);

@@ -110,6 +110,7 @@ void candidate_die(struct router_core *core, struct candidate *c, ms_t now) {
     CHECK(c->unproven == 0);
     for (uint32_t i = 0; i < c->n_offers; i++) offer_destroy(c->offers[i]);
     list_remove(&c->node);
+    table_remove(&core->names, c->hash, c);
     free(c->members);
     free(c);
 }

@@ -34,6 +34,7 @@ struct offer {
 
 struct candidate {
     struct list node; // of all candidates
+    uint64_t hash;    // of its kind and name
     enum candidate_kind kind;
     incarnation_t incarnation;
     char name[NAME_SIZE], region[NAME_SIZE], zone[NAME_SIZE];

@@ -17,7 +17,7 @@ struct router_core {
     struct session_output output;
     ms_t now; // of the event being handled
 
-    struct table links, sessions;
+    struct table links, sessions, names; // names: candidates by kind and name
     struct list link_list, session_list, candidates;
     struct due_heap due;
     uint32_t n_deployments;

@@ -50,7 +50,8 @@ void session_on_accepted(struct router_core *core, struct session *s, const stru
         take_fingerprint(s, m->fingerprint);
         uint32_t decode = s->load_decode;
         if (m->max_tokens && decode > m->max_tokens) decode = m->max_tokens;
-        session_load(s, s->load_prompt ? m->prompt_tokens : 0, decode);
+        s->prompt_whole = m->prompt_tokens;
+        session_load(s, s->load_prompt ? m->prompt_tokens + record_log_count(s->log) : 0, decode);
         s->offer->pool->deployment->ready_at = now;
     }
     if (s->state == SESSION_PLACED) accepted(core, s);

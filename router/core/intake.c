@@ -74,13 +74,16 @@ static err_id admit(struct router_core *core, struct deployment *d, struct admis
 }
 
 struct expectation {
-    uint32_t prompt, decode;
+    uint32_t prompt_whole, decode_whole;
+    uint32_t prompt, decode; // behind the records
 };
 
 static struct expectation expect(const struct deployment *d, const struct msg_generate *g) {
     double ratio = d->bytes_per_token > 0 ? (double)d->bytes_per_token : BYTES_PER_TOKEN_GUESS;
     uint32_t whole = output_length_expect(&d->lengths, g->max_tokens);
     return (struct expectation){
+        .prompt_whole = (uint32_t)(g->prompt_bytes / ratio) + 1,
+        .decode_whole = whole,
         .prompt = (uint32_t)(g->prompt_bytes / ratio) + g->records.count + 1,
         .decode = whole > g->records.count ? whole - g->records.count : 1,
     };
@@ -117,8 +120,8 @@ static struct session *admit_or_refuse(struct router_core *core, struct deployme
     if (admit(core, d, &a, &pool, &retry_after_ms, &why) != ERR_NONE) return refuse(core, g, &why, retry_after_ms, rejected);
     struct session *s = session_create(core, g, d, now);
     s->relayed = relayed;
-    s->prompt_expected = x.prompt;
-    s->decode_expected = x.decode;
+    s->prompt_whole = x.prompt_whole;
+    s->decode_whole = x.decode_whole;
     s->pool = pool;
     s->foreseen_s = pool && !a.unconditional ? admission_foresee_s(pool, x.prompt, x.decode) : 0;
     return s;

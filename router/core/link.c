@@ -93,13 +93,18 @@ static bool compatible(const struct msg_hello *m) {
     return m->protocol_min <= PROTOCOL_VERSION && m->protocol_max >= PROTOCOL_OLDEST && m->protocol_min <= m->protocol_max;
 }
 
-static struct candidate *find_candidate(const struct router_core *core, enum candidate_kind kind, const char *name) {
-    LIST_FOREACH(node, &core->candidates) {
-        struct candidate *c = LIST_ENTRY(node, struct candidate, node);
-        if (c->kind == kind && strcmp(c->name, name) == 0) return c;
-    }
-    return NULL;
+struct identity {
+    enum candidate_kind kind;
+    const char *name;
+};
+
+static bool is_called(const void *entry, const void *key) {
+    const struct candidate *c = entry;
+    const struct identity *id = key;
+    return c->kind == id->kind && strcmp(c->name, id->name) == 0;
 }
+
+static uint64_t identity_hash(const struct identity *id) { return hash_bytes(id->name, strlen(id->name), id->kind); }
 
 static struct candidate *candidate_create(struct router_core *core, struct link *link, enum candidate_kind kind,
                                           const struct msg_hello *m) {
@@ -123,6 +128,8 @@ static struct candidate *candidate_create(struct router_core *core, struct link 
     c->link = link;
     link->candidate = c;
     list_append(&core->candidates, &c->node);
+    c->hash = identity_hash(&(struct identity){kind, c->name});
+    table_add(&core->names, c->hash, c);
     return c;
 }
 
@@ -149,7 +156,8 @@ static void resume_sessions(struct router_core *core, struct candidate *c, ms_t 
 // Returns false when the Hello is an old one that came late, over a connection that has been superseded.
 static bool meet_candidate(struct router_core *core, struct link *link, enum candidate_kind kind, const struct msg_hello *m,
                            ms_t now) {
-    struct candidate *c = find_candidate(core, kind, m->name);
+    struct identity id = {kind, m->name};
+    struct candidate *c = table_find(&core->names, identity_hash(&id), is_called, &id);
     if (link->candidate && link->candidate != c) candidate_die(core, link->candidate, now); // it has changed its name
     if (c && c->link != link) {
         struct link *old = c->link;

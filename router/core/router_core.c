@@ -143,6 +143,7 @@ void router_core_destroy(struct router_core *core) {
         link_drop(core, LIST_ENTRY(core->link_list.next, struct link, node), false, core->now);
     }
     for (uint32_t i = 0; i < core->n_deployments; i++) deployment_destroy(core->deployments[i]);
+    table_free(&core->names);
     table_free(&core->links);
     table_free(&core->sessions);
     due_heap_free(&core->due);
@@ -195,11 +196,18 @@ struct session *router_core_submit(struct router_core *core, const struct msg_ge
 
 void router_core_cancel(struct router_core *core, struct session *s, ms_t now) {
     core->now = now;
-    session_end(core, s, now);
+    if (s->request.keep && s->state != SESSION_ENDED)
+        session_abandon(core, s, now);
+    else
+        session_end(core, s, now);
     core_settle(core, now);
 }
 
-void router_core_release(struct router_core *core, struct session *s, ms_t now) { router_core_cancel(core, s, now); }
+void router_core_release(struct router_core *core, struct session *s, ms_t now) {
+    core->now = now;
+    session_end(core, s, now);
+    core_settle(core, now);
+}
 
 // --- time
 

@@ -77,7 +77,8 @@ bool router_core_next_dead_link(struct router_core *core, link_id *link);
 // must be fresh.
 struct session *router_core_submit(struct router_core *core, const struct msg_generate *g, void *user,
                                    struct msg_rejected *rejected, ms_t now);
-// The client went away: cancels at the worker (unless g->keep) and ends the session. No more events; s is gone.
+// The client went away: cancels at the worker and ends the session. With g->keep the stream goes on for a while without a
+// requester, and a Generate of the same key over a link attaches to it. Either way: no more events; s is gone.
 void router_core_cancel(struct router_core *core, struct session *s, ms_t now);
 // The front has rendered everything it wants of a DONE or FAILED session. s is gone.
 void router_core_release(struct router_core *core, struct session *s, ms_t now);

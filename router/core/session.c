@@ -51,7 +51,10 @@ struct session *session_create(struct router_core *core, const struct msg_genera
     s->give_up_at = s->retry_at = s->watch_at = MS_NEVER;
     copy_request(core, s, g);
     s->attempt = g->attempt;
-    s->attempt.router = g->attempt.router ? g->attempt.router : core->options.incarnation;
+    if (attempt_is_none(&g->attempt)) {
+        s->attempt.router = core->options.incarnation;
+        s->attempt.takeover = g->records.count > 0; // it went on at another router, whose attempts may still be somewhere
+    }
     list_init(&s->requester_node);
     list_init(&s->placed_node);
     list_init(&s->wait.node);
@@ -108,8 +111,16 @@ static void give_up_waiting(struct router_core *core, struct session *s) {
     session_unqueue(core, s);
 }
 
+// The records that there are will be prefilled with the prompt; what is left will be decoded.
+static void expect_rest(struct session *s) {
+    uint32_t count = record_log_count(s->log);
+    s->prompt_expected = s->prompt_whole + count;
+    s->decode_expected = s->decode_whole > count ? s->decode_whole - count : 1;
+}
+
 void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
     s->state = SESSION_QUEUED;
+    expect_rest(s);
     struct error none = {0};
     if (s->request.pin[0] &&
         !intake_pin(core, s->deployment, &s->request, s->n_excluded, s->excluded, &s->pin_elsewhere, &none)) {
@@ -283,7 +294,10 @@ void session_complete(struct router_core *core, struct session *s, const struct 
     struct pool *pool = s->offer->pool;
     uint32_t count = record_log_count(s->log);
     leave(core, s, false);
-    core->counters.completed++;
+    if (done->finish == FINISH_ERROR)
+        core->counters.failed++;
+    else
+        core->counters.completed++;
     s->done = *done;
     s->done.tail = NULL;
     if (done->tail_len) {
@@ -319,6 +333,13 @@ void session_cancel(struct router_core *core, struct session *s, ms_t now) {
     stream_tx_pump(&s->tx, s->log, &core->wire, now);
     s->give_up_at = now + UNACKED_MS;
     session_arm(core, s);
+}
+
+// The client of the HTTP front is gone but may come back, over whichever link: the session is nobody's for a while.
+void session_abandon(struct router_core *core, struct session *s, ms_t now) {
+    s->local = false;
+    s->user = NULL;
+    session_park(core, s, now);
 }
 
 void session_end(struct router_core *core, struct session *s, ms_t now) {

@@ -50,7 +50,8 @@ struct session {
     struct msg_generate request;
     struct deployment *deployment;
     ms_t deadline_at;
-    uint32_t prompt_expected, decode_expected; // tokens in all
+    uint32_t prompt_whole, decode_whole;       // tokens: of the prompt alone, of the whole answer, expected
+    uint32_t prompt_expected, decode_expected; // still to be computed in the next attempt: what is known is prompt too
     ms_t arrived_at;
     double foreseen_s; // plain estimate at arrival
 
@@ -121,6 +122,7 @@ void session_bereaved(struct router_core *core, struct session *s, bool worker_d
 void session_fail(struct router_core *core, struct session *s, const struct error *why, uint32_t retry_after_ms, ms_t now);
 // Its requester wants no more: cancelled at the candidate, answered by Done.
 void session_cancel(struct router_core *core, struct session *s, ms_t now);
+void session_abandon(struct router_core *core, struct session *s, ms_t now);
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now);
 
 // --- what its candidate says

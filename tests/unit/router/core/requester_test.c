@@ -159,6 +159,48 @@ static void a_client_that_resumes_at_a_new_router_sends_its_records_along(void *
     world_fini(&w);
 }
 
+static void a_stream_that_another_router_had_on_the_worker_is_taken_over(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), client = world_script(&w, ROLE_CLIENT, "", "", false);
+    struct msg m = script_client_generate(1);
+    world_say(&w, client, &m);
+    struct msg_generate g = *script_generate(&w, a);
+    struct msg superseded = {.kind = MSG_SUPERSEDED, .superseded = {g.key, g.attempt, {0, 5, 4242}}};
+    world_say(&w, a, &superseded);
+    struct msg_generate second = *script_generate(&w, a);
+    assert_int_equal(second.attempt.takeover, 1);
+    assert_true(attempt_compare(&second.attempt, &superseded.superseded.by) > 0);
+    script_accepted(&w, a, &second);
+    superseded.superseded.attempt = second.attempt, superseded.superseded.by.takeover = 2;
+    world_say(&w, a, &superseded); // while it runs: now it is somebody else's
+    assert_int_equal(world_heard(&w, client, MSG_REJECTED)->m.rejected.error.id, ERR_SUPERSEDED);
+    world_fini(&w);
+}
+
+static void an_http_client_with_keep_that_leaves_is_waited_for(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4);
+    struct msg m = script_client_generate(1);
+    struct msg_rejected rejected;
+    m.generate.keep = true;
+    struct session *s = router_core_submit(w.core, &m.generate, NULL, &rejected, w.now);
+    struct msg_generate g = *script_generate(&w, a);
+    router_core_cancel(w.core, s, w.now);
+    router_core_check(w.core);
+    assert_null(world_heard(&w, a, MSG_CANCEL));
+    script_accepted(&w, a, &g);
+    script_finish(&w, a, &g, 0, 5);
+    link_id client = world_script(&w, ROLE_CLIENT, "", "", false);
+    world_say(&w, client, &m);
+    assert_int_equal(world_heard(&w, client, MSG_TOKENS)->n_records, 5);
+    assert_int_equal(world_heard(&w, client, MSG_DONE)->m.done.n_tokens, 5);
+    struct msg ack = {.kind = MSG_ACK, .ack = {.key = g.key, .attempt = g.attempt, .next = 5, .done = true}};
+    world_say(&w, client, &ack);
+    world_fini(&w);
+}
+
 // --- relaying
 
 static link_id peer_link(struct world *w) { return world_script(w, ROLE_ROUTER, "r2", "there", false); }
@@ -315,6 +357,8 @@ int main(void) {
         cmocka_unit_test(keep_keeps_a_stream_for_thirty_seconds),
         cmocka_unit_test(a_repeated_generate_attaches_and_never_starts_twice),
         cmocka_unit_test(a_client_that_resumes_at_a_new_router_sends_its_records_along),
+        cmocka_unit_test(a_stream_that_another_router_had_on_the_worker_is_taken_over),
+        cmocka_unit_test(an_http_client_with_keep_that_leaves_is_waited_for),
         cmocka_unit_test(a_relayed_request_keeps_its_attempt_and_is_placed_once),
         cmocka_unit_test(of_two_relayed_attempts_the_later_wins),
         cmocka_unit_test(a_relayed_request_is_never_forwarded_again),
