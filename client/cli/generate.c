@@ -81,7 +81,8 @@ static int ask(struct shoal *s, struct cli_interrupt *interrupt, const struct ge
     else if (a.text.len > 0 && a.text.data[a.text.len - 1] != '\n')
         putchar('\n');
     answer_free(&a);
-    return failed ? cli_fail(a.end_ms == 0 ? EXIT_USAGE : EXIT_ANSWER, &why) : 0;
+    if (!failed) return 0;
+    return cli_fail(a.router[0] ? EXIT_ANSWER : EXIT_USAGE, &why); // without a router: never asked
 }
 
 static int with_prompt(struct shoal *s, struct cli_interrupt *interrupt, const struct generate_options *o,
@@ -136,29 +137,25 @@ int cmd_generate(int argc, char **argv) {
          .kind = FLAG_DOUBLE,
          .target = &o.temperature,
          .value = "T",
-         .help = "0: always the likeliest token"},
+         .help = "0: always the likeliest token; default: the model's"},
         {.name = "top-p",
          .kind = FLAG_DOUBLE,
          .target = &o.top_p,
          .value = "P",
-         .help = "smallest set of tokens with this probability"},
+         .help = "smallest set of tokens with this probability; default: the model's"},
         {.name = "seed",
          .kind = FLAG_U64,
          .target = &o.seed,
          .value = "N",
          .help = "the same seed gives the same answer; default: drawn"},
-        {.name = "stop",
-         .kind = FLAG_LIST,
-         .target = &o.stop,
-         .value = "TEXT",
-         .help = "end before this text; may be given several times"},
+        {.name = "stop", .kind = FLAG_LIST, .target = &o.stop, .value = "TEXT", .help = "end before this text"},
         {.name = "ignore-eos", .kind = FLAG_BOOL, .target = &o.ignore_eos, .help = "go on when the model would end"},
         {.name = "reasoning", .kind = FLAG_BOOL, .target = &o.reasoning, .help = "show the model's reasoning too"},
         {.name = "deadline",
          .kind = FLAG_DURATION,
          .target = &o.deadline_ms,
          .value = "TIME",
-         .help = "give up after, as in 30s"},
+         .help = "give up after, as in 30s; default: the router's"},
         {.name = "replica",
          .kind = FLAG_STRING,
          .target = &o.replica,

@@ -176,6 +176,7 @@ err_id flags_read(const struct flag_spec *spec, int argc, char **argv, int *n_op
 
 static void put_default(const struct flag *f, struct buf *out) {
     char text[PARSE_TEXT];
+    if (strstr(f->help, "default:")) return; // said in words
     switch (f->kind) {
     case FLAG_STRING:
         if (*(const char **)f->target) buf_printf(out, " (default %s)", *(const char **)f->target);

@@ -29,7 +29,7 @@ struct flag {
     enum flag_kind kind;
     void *target;             // holds the default beforehand; set when the flag is given
     const char *value;        // what the value is called in --help, "NAME"; NULL for FLAG_BOOL
-    const char *help;         // one sentence
+    const char *help;         // one sentence; if it says "default: …" itself, the number in target isn't shown
     const char *const *words; // FLAG_STRING: the allowed words, NULL-terminated; NULL: any text
     uint64_t min, max;        // numbers; max 0 means no upper bound
     bool required;

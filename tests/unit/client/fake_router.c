@@ -210,14 +210,18 @@ static void on_resend(struct fake_router *f, const struct msg_resend *m) {
 }
 
 static void say_cluster(struct fake_router *f, const struct net_identity *peer) {
-    struct member member = {.pid = 4242};
+    struct member member = {.name = "w1", .pid = 4242};
     struct router_view routers[2] = {{.pid = 99}, {.pid = 0}};
-    struct replica_view replica = {.state = LIFECYCLE_READY, .n_members = 1, .members = &member};
+    struct replica_view replicas[2] = {{.state = LIFECYCLE_READY, .n_members = 1, .members = &member}};
     snprintf(routers[0].name, NAME_SIZE, "%s", f->options.name);
     snprintf(routers[1].name, NAME_SIZE, "other");
-    snprintf(replica.name, NAME_SIZE, "%s-w1", f->options.name);
-    replica.status.groups = STATUS_LOAD, replica.status.running = 3;
-    struct msg m = {.kind = MSG_CLUSTER, .cluster = {2, routers, 1, &replica}};
+    snprintf(replicas[0].name, NAME_SIZE, "%s-w1", f->options.name);
+    struct deployment_status *status = &replicas[0].status;
+    status->groups = STATUS_LOAD | STATUS_INFO, status->running = 3;
+    strcpy(status->info.model, "tiny"), strcpy(status->info.deployment, "blue");
+    replicas[1] = replicas[0];
+    strcpy(replicas[1].name, "w2");
+    struct msg m = {.kind = MSG_CLUSTER, .cluster = {2, routers, f->options.two_replicas ? 2 : 1, replicas}};
     say(f, peer, &m);
 }
 

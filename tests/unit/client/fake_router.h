@@ -40,6 +40,7 @@ struct fake_options {
     const char *address;  // NULL: "tcp://127.0.0.1:0"
     uint64_t incarnation; // 0: 77
     bool knows_nothing;   // answers Sync with Unknown
+    bool two_replicas;    // in its view of the cluster
 };
 
 struct fake_router *fake_start(const struct fake_options *options);
