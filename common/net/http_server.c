@@ -5,6 +5,7 @@
 #include "common/base/limits.h"
 #include "common/net/unix_path.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,12 @@ static void init_handles(struct http_server *s, bool tcp) {
     uv_prepare_start(&s->flush, on_flush);
 }
 
+// libuv writes to a connection that the client has reset with the signal on; its default would end the process.
+static void ignore_sigpipe(void) {
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
+}
+
 err_id http_server_create(const struct http_server_options *options, struct http_server **out, struct error *e) {
     struct endpoint p;
     TRY(endpoint_parse(options->address, &p, e));
@@ -213,6 +220,7 @@ err_id http_server_create(const struct http_server_options *options, struct http
     if (options->headers) s->headers = xstrdup(options->headers);
     http_list_init(&s->conns);
     http_list_init(&s->dirty);
+    ignore_sigpipe();
     init_handles(s, p.kind == ENDPOINT_TCP);
     err_id id = start_listening(s, &p, e);
     if (id != ERR_NONE)

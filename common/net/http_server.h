@@ -46,7 +46,8 @@ struct http_server_options {
     void (*render_error)(void *ctx, int status, const struct error *e, struct buf *body);
 };
 
-// Also after a failure the loop must run once more, for handles to close.
+// Also after a failure the loop must run once more, for handles to close. Has the process ignore SIGPIPE, if nothing else was
+// done about it.
 err_id http_server_create(const struct http_server_options *options, struct http_server **out, struct error *e);
 const char *http_server_address(const struct http_server *s); // "127.0.0.1:43211", with the port that was found
 const struct http_stats *http_server_stats(const struct http_server *s);
