@@ -1,0 +1,219 @@
+"""shoal-model against the reference on random small models of every supported kind, and against bad input."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from reference import Reference, write_tensors
+
+SHOAL_MODEL = sys.argv[1] if len(sys.argv) > 1 else "build/bin/shoal-model"
+BOUND = 2e-3  # of max |difference| / max |logit|
+
+
+def run(*args):
+    return subprocess.run([SHOAL_MODEL, *args], capture_output=True, text=True, timeout=60)
+
+
+def pick(rng, *choices):
+    return choices[rng.integers(len(choices))]
+
+
+def random_config(kind, rng):
+    even = lambda lo, hi: int(rng.integers(lo // 2, hi // 2 + 1)) * 2
+    c = {"vocab_size": int(rng.integers(50, 400)), "hidden_size": even(32, 160), "num_hidden_layers": int(rng.integers(1, 4)),
+         "max_position_embeddings": 512, "rms_norm_eps": pick(rng, 1e-6, 1e-5), "rope_theta": pick(rng, 10000, 500000.0),
+         "intermediate_size": even(32, 200), "tie_word_embeddings": bool(rng.integers(2)), "eos_token_id": pick(rng, 1, [1, 2])}
+    heads = int(rng.integers(1, 13))
+    c["num_attention_heads"] = heads
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 128, "beta_fast": 32, "beta_slow": 1}
+    if kind.startswith("Deepseek"):
+        experts = 4 * int(rng.integers(2, 6))
+        c.update(q_lora_rank=pick(rng, None, even(16, 64)), kv_lora_rank=even(8, 80), qk_nope_head_dim=even(8, 40),
+                 qk_rope_head_dim=even(4, 24), v_head_dim=even(6, 40), n_routed_experts=experts, n_shared_experts=pick(rng, None, 1, 2),
+                 num_experts_per_tok=int(rng.integers(1, 5)), moe_intermediate_size=even(16, 60), n_group=4, topk_group=2,
+                 first_k_dense_replace=int(rng.integers(0, 2)), moe_layer_freq=1, routed_scaling_factor=pick(rng, 1.0, 2.5))
+        v3 = kind.startswith("DeepseekV3")
+        c.update(norm_topk_prob=v3, scoring_func="sigmoid" if v3 else "softmax",
+                 topk_method="noaux_tc" if v3 else pick(rng, "greedy", "group_limited_greedy"))
+        c["num_experts_per_tok"] = min(c["num_experts_per_tok"], experts // 2)
+        c["rope_scaling"] = pick(rng, None, dict(yarn, type="yarn", mscale=1.0, mscale_all_dim=1.0),
+                                 dict(yarn, type="yarn", mscale=0.707, mscale_all_dim=0.707))
+    else:
+        c["num_key_value_heads"] = pick(rng, *[k for k in range(1, heads + 1) if heads % k == 0])
+        c["head_dim"] = even(4, 48)
+        c["rope_scaling"] = pick(rng, None, {"type": "linear", "factor": 2.0}, dict(yarn, rope_type="yarn"),
+                                 {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                  "original_max_position_embeddings": 64})
+        if kind.startswith("Mistral"):
+            c["sliding_window"] = int(rng.integers(5, 200))
+        if kind.startswith("Llama"):
+            c.update(attention_bias=bool(rng.integers(2)), mlp_bias=bool(rng.integers(2)))
+        if rng.integers(2):  # the newer way of saying the same
+            c["rope_parameters"] = dict(c.pop("rope_scaling") or {"rope_type": "default"}, rope_theta=c.pop("rope_theta"))
+    c["architectures"] = [kind]
+    return c
+
+
+def shapes(c):
+    d, kind = c["hidden_size"], c["architectures"][0]
+    out = {"model.embed_tokens.weight": (c["vocab_size"], d), "model.norm.weight": (d,)}
+    if not c["tie_word_embeddings"]:
+        out["lm_head.weight"] = (c["vocab_size"], d)
+
+    def mlp(p, inter, bias):
+        for name, shape in (("gate_proj", (inter, d)), ("up_proj", (inter, d)), ("down_proj", (d, inter))):
+            out[p + name + ".weight"] = shape
+            if bias:
+                out[p + name + ".bias"] = shape[:1]
+
+    for i in range(c["num_hidden_layers"]):
+        p = f"model.layers.{i}."
+        a, h = p + "self_attn.", c["num_attention_heads"]
+        out[p + "input_layernorm.weight"] = out[p + "post_attention_layernorm.weight"] = (d,)
+        if kind.startswith("Deepseek"):
+            q, lora, rope = h * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"]), c["kv_lora_rank"], c["qk_rope_head_dim"]
+            if c["q_lora_rank"]:
+                r = c["q_lora_rank"]
+                out.update({a + "q_a_proj.weight": (r, d), a + "q_a_layernorm.weight": (r,), a + "q_b_proj.weight": (q, r)})
+            else:
+                out[a + "q_proj.weight"] = (q, d)
+            out.update({a + "kv_a_proj_with_mqa.weight": (lora + rope, d), a + "kv_a_layernorm.weight": (lora,),
+                        a + "kv_b_proj.weight": (h * (c["qk_nope_head_dim"] + c["v_head_dim"]), lora),
+                        a + "o_proj.weight": (d, h * c["v_head_dim"])})
+            if i >= c["first_k_dense_replace"]:
+                out[p + "mlp.gate.weight"] = (c["n_routed_experts"], d)
+                if kind.startswith("DeepseekV3"):
+                    out[p + "mlp.gate.e_score_correction_bias"] = (c["n_routed_experts"],)
+                for x in range(c["n_routed_experts"]):
+                    mlp(f"{p}mlp.experts.{x}.", c["moe_intermediate_size"], False)
+                if c["n_shared_experts"]:
+                    mlp(p + "mlp.shared_experts.", c["moe_intermediate_size"] * c["n_shared_experts"], False)
+                continue
+        else:
+            hd, kv = c["head_dim"], c["num_key_value_heads"]
+            for name, n in (("q_proj", h * hd), ("k_proj", kv * hd), ("v_proj", kv * hd)):
+                out[a + name + ".weight"] = (n, d)
+                if kind.startswith("Qwen2") or c.get("attention_bias"):
+                    out[a + name + ".bias"] = (n,)
+            out[a + "o_proj.weight"] = (d, h * hd)
+            if c.get("attention_bias"):
+                out[a + "o_proj.bias"] = (d,)
+            if kind.startswith("Qwen3"):
+                out[a + "q_norm.weight"] = out[a + "k_norm.weight"] = (hd,)
+        mlp(p + "mlp.", c["intermediate_size"], c.get("mlp_bias", False))
+    return out
+
+
+def write_model(folder, c, rng, dtype):
+    def value(name, shape):
+        if "norm" in name:
+            return 1 + 0.2 * rng.standard_normal(shape)
+        if len(shape) == 1:
+            return 0.1 * rng.standard_normal(shape)
+        return rng.standard_normal(shape) * (1 if "embed" in name else 1.5 / shape[1] ** 0.5)
+
+    tensors = {name: value(name, shape) for name, shape in shapes(c).items()}
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(c, f)
+    names = list(tensors)
+    cut = len(names) // 2
+    if rng.integers(2):
+        write_tensors(os.path.join(folder, "model.safetensors"), tensors, dtype)
+        return
+    weight_map = {}
+    for file, part in (("model-00001-of-00002.safetensors", names[:cut]), ("model-00002-of-00002.safetensors", names[cut:])):
+        write_tensors(os.path.join(folder, file), {n: tensors[n] for n in part}, dtype)
+        weight_map.update({n: file for n in part})
+    with open(os.path.join(folder, "model.safetensors.index.json"), "w") as f:
+        json.dump({"metadata": {}, "weight_map": weight_map}, f)
+
+
+def compare(folder, rng):
+    ref = Reference(folder)
+    vocab = ref.c["vocab_size"]
+    worst = 0.0
+    for n in (1, 17, 400):
+        tokens = rng.integers(0, vocab, n)
+        want = ref.logits(tokens)[-1]
+        r = run("logits", "--model", folder, "--tokens", ",".join(map(str, tokens)), "--top", str(vocab))
+        assert r.returncode == 0, r.stderr
+        top = json.loads(r.stdout)["next_top"]
+        got = np.empty(vocab)
+        got[[t[0] for t in top]] = [t[1] for t in top]
+        size = np.abs(want).max()
+        error = np.abs(got - want).max() / size
+        worst = max(worst, error)
+        assert error <= BOUND, f"{ref.arch} {ref.c}: {n} tokens: relative error {error:.2e}"
+        order = np.argsort(-want)
+        clear = want[order[:5]] - want[order[1:6]] > 2 * BOUND * size
+        for place in range(5):
+            if clear[:place + 1].all():
+                assert top[place][0] == order[place], (ref.arch, place, top[:5], order[:5])
+    return worst
+
+
+def test_models():
+    kinds = ["DeepseekV3ForCausalLM"] * 8 + ["DeepseekV2ForCausalLM"] * 6 + ["LlamaForCausalLM"] * 6
+    kinds += ["MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"] * 3
+    worst = {}
+    for seed, kind in enumerate(kinds):
+        rng = np.random.default_rng(seed)
+        with tempfile.TemporaryDirectory() as folder:
+            write_model(folder, random_config(kind, rng), rng, "BF16" if seed % 4 else pick(rng, "F32", "F16"))
+            worst[kind] = max(worst.get(kind, 0), compare(folder, rng))
+    for kind, error in worst.items():
+        print(f"{kind}: worst relative error {error:.1e}")
+
+
+def refused(why, *args):
+    r = run(*args)
+    assert r.returncode == 2, (why, r.returncode, r.stdout, r.stderr)
+    lines = r.stderr.strip().split("\n")
+    assert len(lines) == 1 and why in lines[0], (why, r.stderr)
+
+
+def test_bad_input():
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        c = random_config("LlamaForCausalLM", rng)
+        write_model(folder, c, np.random.default_rng(1), "BF16")
+        path = os.path.join(folder, "config.json")
+        logits = ("logits", "--model", folder, "--tokens")
+        assert run(*logits, "1").returncode == 0
+        refused("outside the vocabulary", *logits, str(c["vocab_size"]))
+        refused("token ids with commas", *logits, "1,,2")
+        refused("token ids with commas", *logits, "")
+        refused("the context holds 512", *logits, ",".join(["1"] * 513))
+        refused("config.json is missing", "logits", "--model", folder + "/none", "--tokens", "1")
+        refused("no device", *logits, "1", "--device", "abacus")
+        for change, why in (({"architectures": ["FooForCausalLM"]}, "FooForCausalLM"), ({"hidden_size": -1}, "hidden_size"),
+                            ({"hidden_size": c["hidden_size"] + 2}, "of the wrong shape"), ({"num_hidden_layers": 9}, "missing"),
+                            ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": 3}, "rope_scaling"),
+                            ({"quantization_config": {"bits": 4}}, "quantised"), ({"hidden_act": "relu"}, "relu"),
+                            ({"eos_token_id": 10 ** 6}, "eos_token_id")):
+            with open(path, "w") as f:
+                json.dump(dict(c, **change), f)
+            refused(why, *logits, "1")
+        with open(path, "w") as f:
+            f.write(json.dumps(c)[:-5])
+        refused("config.json", *logits, "1")
+        with open(path, "w") as f:
+            json.dump(c, f)
+        file = sorted(n for n in os.listdir(folder) if n.endswith(".safetensors"))[-1]
+        file = os.path.join(folder, file)
+        with open(file, "rb") as f:
+            raw = f.read()
+        for broken, why in ((raw[:-10], "cut off"), (raw[:4], "cut off"), (raw + b"x", "after its last tensor"), (b"", "empty"),
+                            (raw[:8] + b"}" + raw[9:], "JSON"), (b"\xff" * 8 + raw[8:], "cut off")):
+            with open(file, "wb") as f:
+                f.write(broken)
+            refused(why, *logits, "1")
+
+
+if __name__ == "__main__":
+    test_models()
+    test_bad_input()
+    print("ok")
