@@ -21,7 +21,8 @@ struct links_stats {
 // Listens at once; nothing is handed to the core before links_run().
 err_id links_create(const struct links_options *options, struct links **out, struct error *e);
 struct sink links_sink(struct links *l); // for router_core_create
-void links_run(struct links *l, struct router_core *core); // starts dialling the peers
+// Starts dialling the peers.
+err_id links_run(struct links *l, struct router_core *core, struct error *e);
 const char *links_endpoint(const struct links *l);
 // Tells the core of connections that broke since the last call and drops those that the core gave up. Call once per turn.
 void links_turn(struct links *l);

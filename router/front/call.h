@@ -1,0 +1,38 @@
+// One HTTP request for an answer: from the parsed body over the core's session to the rendered bytes. Internal to this room.
+#pragma once
+#include "router/front/front.h"
+#include "router/front/front_metrics.h"
+#include "router/front/openai_render.h"
+
+struct call {
+    struct call *next, *prev;     // all open calls
+    struct call *next_dirty;      // those with something to do in this turn
+    bool dirty;
+    struct front *front;
+    struct http_exchange *x; // NULL once answered or the client is gone
+    struct session *session;
+    struct openai_answer answer;
+    bool stream, accepted, begun, gone;
+    enum { CALL_RUNNING, CALL_DONE, CALL_FAILED } outcome;
+    uint32_t rendered; // records
+    ms_t started_at, first_at, written_at;
+    char ignored[1100];
+};
+
+struct front {
+    struct front_options options;
+    struct router_core *core;
+    struct http_server *api, *admin, *metrics_server;
+    struct call *calls, *dirty;
+    uint32_t n_calls;
+    ms_t scan_at;
+    struct buf out;
+    struct front_metrics *metrics;
+};
+
+// Starts a call for a POST to chat/completions or completions; answers it itself when it is refused.
+void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind);
+void call_event(struct call *c, enum session_event event); // from inside a core call: only notes it
+void call_turn(struct call *c, ms_t now);                  // renders; c may be gone afterwards
+void call_scan(struct call *c, ms_t now);                  // what time brings: headers, keep-alives; c may be gone afterwards
+void front_error(struct front *f, struct http_exchange *x, const struct error *e, uint32_t retry_after_ms);

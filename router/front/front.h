@@ -1,0 +1,32 @@
+// A router's HTTP side: OpenAI's endpoints over router_core sessions, health, metrics, and the admin socket. Loop thread only.
+//   POST /v1/chat/completions, /v1/completions · GET /v1/models, /v1/models/NAME   (each also without /v1)
+//   GET /livez (the process runs), /readyz and /health (requests can be served, else why not), /metrics
+//   admin socket: POST /drain · GET /livez, /readyz, /metrics
+#pragma once
+#include "common/net/http_server.h"
+#include "common/sys/config.h"
+#include "router/core/router_core.h"
+
+struct front;
+
+struct front_options {
+    uv_loop_t *loop;
+    const char *http, *admin, *metrics; // addresses; "" or NULL: not opened
+    uint32_t body_bytes_max, header_bytes_max, connections_max;
+    size_t stream_bytes_max; // rendered and not yet taken by a slow client; records beyond wait in the log
+    struct config_timers timers;
+    void (*drain)(void *ctx); // the admin asked for it
+    void *ctx;
+    void (*more_metrics)(void *ctx, struct buf *out); // appended to /metrics
+};
+
+err_id front_create(const struct front_options *options, struct front **out, struct error *e);
+struct session_output front_sessions(struct front *f); // for router_core_create
+void front_run(struct front *f, struct router_core *core);
+const char *front_address(const struct front *f); // of the HTTP listener, "" without one
+// Renders what became available and what is due. Once per turn of the loop. Returns when it wants to be called again at the latest.
+ms_t front_turn(struct front *f, ms_t now);
+// Stops listening; running requests go on.
+void front_stop(struct front *f);
+bool front_idle(const struct front *f); // no request is open
+void front_destroy(struct front **f);
