@@ -1,0 +1,23 @@
+// A worker process put together: settings → model, text and engine → core and links on one libuv loop → drain. Loop thread.
+#pragma once
+#include "common/sys/config.h"
+#include "worker/engine/types.h"
+
+struct host_settings {
+    struct cluster_config config;
+    char name[NAME_SIZE], region[NAME_SIZE], zone[NAME_SIZE];
+    char model[NAME_SIZE], deployment[NAME_SIZE];
+    uint32_t n_aliases;
+    char aliases[ALIASES_MAX][NAME_SIZE];
+    const char *path;   // the model's folder; NULL for the mock
+    const char *device; // of the table of backends
+    struct config_discover routers;
+    const char *admin, *metrics; // addresses, or NULL
+    const char *record;          // file for step plans, or NULL
+    uint32_t max_seqs, step_tokens, chunk_tokens, queue_max, plans_in_flight, grace_ms;
+    uint32_t drain_deadline_ms;
+    struct engine_opts engine; // what the command line said of it
+};
+
+// Runs until it has drained or failed. Returns the exit code: 0 drained, 1 the engine failed, 2 it could not start (one sentence on stderr).
+int host_run(const struct host_settings *settings);

@@ -1,0 +1,19 @@
+// A worker's own HTTP: /livez, /readyz and /metrics on one address, the admin socket with POST /drain on another. Loop thread.
+#pragma once
+#include "common/net/http_server.h"
+#include "worker/core/worker_core.h"
+#include "worker/link/router_links.h"
+
+struct worker_http;
+
+struct worker_http_options {
+    uv_loop_t *loop;
+    const char *metrics, *admin; // addresses; NULL or "": not opened
+    const struct worker_core *core;
+    const struct router_links *links;
+    void (*drain)(void *ctx, uint32_t deadline_ms); // 0: no deadline
+    void *ctx;
+};
+
+err_id worker_http_create(const struct worker_http_options *options, struct worker_http **out, struct error *e);
+void worker_http_destroy(struct worker_http **h);
