@@ -3,11 +3,13 @@
 #include "common/base/check.h"
 #include "common/base/spsc.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { COMMANDS_MAX = 65536, EVENTS_MAX = 256, WAIT_MS = 1000 };
 
@@ -35,6 +37,7 @@ struct engine_thread {
     struct engine_step_token **results; // as many rows as the engine's limit, set before READY
     // loop thread
     uint32_t plan_next;
+    bool ready; // the engine exists and may be aborted
     // engine thread
     struct engine *engine;
     uint32_t result_next;
@@ -48,9 +51,9 @@ struct engine_thread {
 };
 
 static void emit(struct engine_thread *t, const struct engine_event *event) {
-    // PROGRESS may be dropped; the others can't find the queue full: at most n_plans steps and one READY or FAILED.
-    bool pushed = spsc_push(&t->events, event);
-    CHECK(pushed || event->kind == ENGINE_EVENT_PROGRESS);
+    // The loop thread empties the queue soon; news of progress isn't worth waiting for.
+    while (!spsc_push(&t->events, event) && event->kind != ENGINE_EVENT_PROGRESS)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     t->options.wake(t->options.wake_ctx);
 }
 
@@ -171,8 +174,14 @@ static void *engine_main(void *arg) {
     return NULL;
 }
 
-struct engine_thread *engine_thread_start(const struct engine_thread_options *options) {
+struct engine_thread *engine_thread_start(const struct engine_thread_options *options, struct error *e) {
+    FILE *record = options->record_path ? fopen(options->record_path, "ab") : NULL;
+    if (options->record_path && record == NULL) {
+        error_set(e, ERR_SYSTEM, "%s can't be written: %s", options->record_path, strerror(errno));
+        return NULL;
+    }
     struct engine_thread *t = xcalloc(1, sizeof *t);
+    t->record = record;
     t->options = *options;
     t->n_plans = options->plans_in_flight + 2;
     t->plans = xcalloc(t->n_plans, sizeof *t->plans);
@@ -182,7 +191,6 @@ struct engine_thread *engine_thread_start(const struct engine_thread_options *op
     spsc_init(&t->commands, sizeof(struct command), COMMANDS_MAX);
     spsc_init(&t->events, sizeof(struct engine_event), EVENTS_MAX);
     CHECK(sem_init(&t->work, 0, 0) == 0);
-    if (options->record_path) t->record = fopen(options->record_path, "ab");
     CHECK(pthread_create(&t->thread, NULL, engine_main, t) == 0);
     return t;
 }
@@ -198,6 +206,7 @@ void engine_thread_stop(struct engine_thread **handle) {
     if (t == NULL) return;
     struct command stop = {.kind = COMMAND_STOP};
     push(t, &stop);
+    if (t->ready) t->options.backend->abort(t->engine);
     pthread_join(t->thread, NULL);
     struct command c;
     while (spsc_pop(&t->commands, &c)) {
@@ -216,7 +225,12 @@ void engine_thread_stop(struct engine_thread **handle) {
     free(t);
 }
 
-bool engine_thread_next(struct engine_thread *t, struct engine_event *event) { return spsc_pop(&t->events, event); }
+bool engine_thread_next(struct engine_thread *t, struct engine_event *event) {
+    bool any = spsc_pop(&t->events, event);
+    t->ready |= any && event->kind == ENGINE_EVENT_READY;
+    return any;
+}
+
 const struct engine_info *engine_thread_info(const struct engine_thread *t) { return &t->info; }
 const char *engine_thread_fingerprint(const struct engine_thread *t) { return t->fingerprint; }
 void engine_thread_rates(const struct engine_thread *t, float *prefill_rate, float *decode_rate) {

@@ -43,8 +43,8 @@ struct engine_thread_options {
     void *wake_ctx;
 };
 
-// Starts the thread, which creates and loads the engine.
-struct engine_thread *engine_thread_start(const struct engine_thread_options *options);
+// Starts the thread, which creates and loads the engine. NULL and *e: record_path can't be written.
+struct engine_thread *engine_thread_start(const struct engine_thread_options *options, struct error *e);
 // Aborts what runs, joins, frees. *t = NULL.
 void engine_thread_stop(struct engine_thread **t);
 

@@ -1,0 +1,319 @@
+#include "worker/main/host.h"
+
+#include "common/base/check.h"
+#include "common/base/hash.h"
+#include "common/sys/clock.h"
+#include "common/sys/log.h"
+#include "common/sys/process.h"
+#include "worker/engine/table.h"
+#include "worker/link/router_links.h"
+#include "worker/main/engine_thread.h"
+#include "worker/main/stream_text.h"
+#include "worker/main/worker_http.h"
+#include "worker/model/model.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct host {
+    const struct host_settings *settings;
+    uv_loop_t loop;
+    uv_prepare_t turn;
+    uv_timer_t timer;
+    uv_async_t engine_woke;
+    uv_signal_t term, interrupt;
+    const struct backend *backend;
+    struct engine_opts engine_opts;
+    struct model *model;          // until loaded; NULL for the mock
+    struct model_text *text;      // NULL for the mock
+    struct text_source text_source;
+    struct engine_thread *engine;
+    struct worker_token *tokens; // a step's, as the core wants them
+    struct router_links *links;
+    struct worker_core *core;
+    struct worker_http *http;
+    ms_t started_at;
+    bool draining, ended;
+    int exit_code;
+};
+
+// --- hooks of the core
+
+// From the thread pool's job, on the loop.
+static void on_prepared(void *ctx, uint64_t ticket, const struct prepared *p) {
+    struct host *h = ctx;
+    if (h->ended) stream_text_destroy(p->user); // nobody to tell any more
+    else worker_core_prepared(h->core, ticket, p, clock_ms());
+}
+
+static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *g) {
+    struct host *h = ctx;
+    stream_text_prepare(&h->loop, &h->text_source, ticket, g, on_prepared, h);
+}
+
+static void hook_slot_open(void *ctx, uint32_t slot, void *user, const uint32_t *tokens, uint32_t n, uint32_t n_prompt) {
+    struct host *h = ctx;
+    engine_thread_slot_open(h->engine, slot, stream_text_sampling(user), tokens, n, n_prompt);
+}
+
+static void hook_slot_close(void *ctx, uint32_t slot) { engine_thread_slot_close(((struct host *)ctx)->engine, slot); }
+
+static void hook_submit(void *ctx, uint64_t step, const void *plan, size_t len) {
+    engine_thread_submit(((struct host *)ctx)->engine, step, plan, len);
+}
+
+static enum text_verdict hook_record(void *ctx, void *user, uint32_t index, const struct worker_token *token, struct record *out) {
+    return stream_text_record(user, index, token, out);
+}
+
+static void hook_tail(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len) {
+    stream_text_tail(user, channel, text, len);
+}
+
+static void hook_release(void *ctx, void *user) { stream_text_destroy(user); }
+
+// --- the engine's events
+
+// Covers what the engine says of weights and numerics, and the files that make its text: streams never cross unequal ones.
+static void fingerprint(const struct host *h, char out[FINGERPRINT_SIZE]) {
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"};
+    const char *engine = engine_thread_fingerprint(h->engine);
+    uint64_t a = hash_bytes(engine, strlen(engine), 1), b = hash_bytes(engine, strlen(engine), 2);
+    for (size_t i = 0; h->settings->path && i < ARRAY_LEN(files); i++) {
+        char path[CONFIG_PATH_SIZE + 64], block[1 << 16];
+        snprintf(path, sizeof path, "%s/%s", h->settings->path, files[i]);
+        FILE *f = fopen(path, "rb");
+        for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;) a = hash_bytes(block, n, a), b = hash_bytes(block, n, b);
+        if (f) fclose(f);
+    }
+    snprintf(out, FINGERPRINT_SIZE, "%016" PRIx64 "%016" PRIx64, a, b);
+}
+
+static void on_progress(struct host *h, const struct engine_load_progress *p) {
+    float part = p->bytes_total ? (float)p->bytes_done / (float)p->bytes_total : 0;
+    ms_t took = clock_ms() - h->started_at;
+    uint32_t eta_ms = part > 0.02f ? (uint32_t)((float)took * (1 - part) / part) : 0;
+    worker_core_loading(h->core, part, eta_ms, clock_ms());
+}
+
+static void on_ready(struct host *h) {
+    char text[FINGERPRINT_SIZE];
+    float prefill, decode;
+    fingerprint(h, text);
+    engine_thread_rates(h->engine, &prefill, &decode);
+    model_close(&h->model);
+    const struct engine_info *info = engine_thread_info(h->engine);
+    log_info("worker_ready", "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
+             h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
+             (double)prefill, (double)decode);
+    worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
+}
+
+static void on_step(struct host *h, const struct engine_event *event) {
+    for (uint32_t i = 0; i < event->n_tokens; i++) {
+        const struct engine_step_token *t = &event->tokens[i];
+        h->tokens[i] = (struct worker_token){
+            .token = t->token, .nan = t->numeric_error, .logprob = t->logprob, .n_top = t->n_top, .top = t->top};
+    }
+    worker_core_step_done(h->core, event->step, h->tokens, event->n_tokens, event->took_us, clock_ms());
+}
+
+static void end(struct host *h, int exit_code) {
+    if (h->ended) return;
+    h->ended = true;
+    h->exit_code = exit_code;
+    uv_stop(&h->loop);
+}
+
+static void on_engine(uv_async_t *async) {
+    struct host *h = async->data;
+    struct engine_event event;
+    while (!h->ended && engine_thread_next(h->engine, &event)) {
+        if (event.kind == ENGINE_EVENT_PROGRESS) on_progress(h, &event.progress);
+        if (event.kind == ENGINE_EVENT_READY) on_ready(h);
+        if (event.kind == ENGINE_EVENT_STEP) on_step(h, &event);
+        if (event.kind == ENGINE_EVENT_FAILED) {
+            log_error("engine_failed", "reason=%s", error_text(&event.error));
+            worker_core_failed(h->core, clock_ms());
+            end(h, event.error.id == ERR_MODEL_FILES || event.error.id == ERR_CONFIG ? 2 : 1);
+        }
+    }
+}
+
+static void wake(void *ctx) { uv_async_send(ctx); }
+
+// --- the loop
+
+static void on_timer(uv_timer_t *timer) {} // wakes the loop; the work is done in on_turn
+
+static void on_turn(uv_prepare_t *turn) {
+    struct host *h = turn->data;
+    ms_t next = worker_core_tick(h->core, clock_ms());
+    router_links_turn(h->links);
+    ms_t now = clock_ms();
+    uv_timer_start(&h->timer, on_timer, next > now ? (uint64_t)(next - now) : 1, 0);
+    if (h->draining && worker_core_idle(h->core)) end(h, 0);
+}
+
+static void drain(void *ctx, uint32_t deadline_ms) {
+    struct host *h = ctx;
+    if (!h->draining) log_info("worker_draining", "deadline_ms=%u", deadline_ms);
+    h->draining = true;
+    worker_core_drain(h->core, deadline_ms, clock_ms());
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+    struct host *h = handle->data;
+    if (h->draining) end(h, 0); // asked twice: now
+    else drain(h, h->settings->drain_deadline_ms);
+}
+
+static void start_loop(struct host *h) {
+    CHECK(uv_loop_init(&h->loop) == 0);
+    uv_prepare_init(&h->loop, &h->turn);
+    uv_timer_init(&h->loop, &h->timer);
+    uv_async_init(&h->loop, &h->engine_woke, on_engine);
+    uv_signal_init(&h->loop, &h->term);
+    uv_signal_init(&h->loop, &h->interrupt);
+    h->turn.data = h->engine_woke.data = h->term.data = h->interrupt.data = h;
+    uv_signal_start(&h->term, on_signal, SIGTERM);
+    uv_signal_start(&h->interrupt, on_signal, SIGINT);
+}
+
+// --- putting together
+
+static err_id open_model(struct host *h, struct error *e) {
+    const struct host_settings *s = h->settings;
+    h->engine_opts = s->engine;
+    h->engine_opts.slots = h->engine_opts.rows = s->max_seqs;
+    h->engine_opts.batch_tokens = s->step_tokens;
+    TRY(backend_find(s->device, &h->backend, e));
+    struct engine_device device;
+    TRY(h->backend->probe(&device, e));
+    bool mock = strcmp(s->device, "mock") == 0;
+    if (s->path && mock) return error_set(e, ERR_CONFIG, "--device mock takes no model folder: leave --path out");
+    if (!s->path && !mock) return error_set(e, ERR_CONFIG, "no model folder: give --path DIR, or models.%s.deployments.%s.path in the configuration", s->model, s->deployment);
+    if (mock) {
+        if (h->engine_opts.context == 0) h->engine_opts.context = 32768;
+        h->text_source = (struct text_source){.vocab = h->engine_opts.mock.vocab, .mock_eos = h->engine_opts.mock.eos};
+        return ERR_NONE;
+    }
+    TRY(model_open(s->path, &h->model, e));
+    if (model_note(h->model)) log_warn("model_tensors_unknown", "note=%s", model_note(h->model));
+    TRY(model_text_load(s->path, &h->text, e));
+    const struct model_spec *spec = model_spec(h->model);
+    if (h->engine_opts.context == 0 || h->engine_opts.context > spec->context) h->engine_opts.context = spec->context;
+    h->engine_opts.model = h->model;
+    h->text_source = (struct text_source){.model = h->text, .vocab = spec->vocab};
+    return ERR_NONE;
+}
+
+static void core_options(const struct host *h, const struct engine_mem *mem, struct worker_core_options *o) {
+    const struct host_settings *s = h->settings;
+    memset(o, 0, sizeof *o);
+    snprintf(o->name, sizeof o->name, "%s", s->name);
+    snprintf(o->region, sizeof o->region, "%s", s->region);
+    snprintf(o->zone, sizeof o->zone, "%s", s->zone);
+    o->incarnation = process_random();
+    o->n_members = 1;
+    snprintf(o->members[0].name, sizeof o->members[0].name, "%s", s->name);
+    o->members[0].pid = (uint32_t)getpid();
+    snprintf(o->info.model, sizeof o->info.model, "%s", s->model);
+    snprintf(o->info.deployment, sizeof o->info.deployment, "%s", s->deployment);
+    o->info.n_aliases = s->n_aliases;
+    memcpy(o->info.aliases, s->aliases, sizeof o->info.aliases);
+    o->info.max_context = o->max_context = h->engine_opts.context;
+    o->info.max_seqs = o->max_seqs = s->max_seqs;
+    const struct config_timers *t = &s->config.timers;
+    o->timers = (struct link_timers){t->heartbeat_ms, t->suspect_ms, t->dead_ms};
+    o->status_full_ms = t->status_ms;
+    o->block_tokens = h->engine_opts.block_tokens;
+    o->n_blocks = mem->blocks;
+    o->step_tokens = s->step_tokens;
+    o->chunk_tokens = s->chunk_tokens;
+    o->plans_in_flight = s->plans_in_flight;
+    o->queue_max = s->queue_max;
+    o->orphan_tokens = 256;
+    o->grace_ms = s->grace_ms;
+}
+
+static err_id start_engine(struct host *h, struct error *e) {
+    const struct host_settings *s = h->settings;
+    uint32_t rows = s->max_seqs, tokens = s->step_tokens;
+    uint32_t indexes = (h->engine_opts.context + h->engine_opts.block_tokens - 1) / h->engine_opts.block_tokens;
+    struct plan_caps caps = {rows, tokens, rows * 2 + tokens + indexes, rows};
+    struct engine_thread_options o = {.backend = h->backend,
+                                      .engine = h->engine_opts,
+                                      .plans_in_flight = s->plans_in_flight,
+                                      .plan_bytes_max = plan_bytes_max(&caps),
+                                      .record_path = s->record,
+                                      .wake = wake,
+                                      .wake_ctx = &h->engine_woke};
+    h->tokens = xcalloc(rows, sizeof *h->tokens);
+    h->engine = engine_thread_start(&o, e);
+    return h->engine ? ERR_NONE : e->id;
+}
+
+static err_id open_all(struct host *h, struct error *e) {
+    struct engine_mem mem;
+    TRY(open_model(h, e));
+    TRY(h->backend->mem_plan(&h->engine_opts, &mem, e));
+    struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers};
+    h->links = router_links_create(&links);
+    struct worker_core_options options;
+    core_options(h, &mem, &options);
+    struct sink sink = router_links_sink(h->links);
+    struct worker_hooks hooks = {h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release};
+    h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
+    struct worker_http_options http = {.loop = &h->loop,
+                                       .metrics = h->settings->metrics,
+                                       .admin = h->settings->admin,
+                                       .core = h->core,
+                                       .links = h->links,
+                                       .drain = drain,
+                                       .ctx = h};
+    TRY(worker_http_create(&http, &h->http, e));
+    TRY(router_links_run(h->links, h->core, e));
+    TRY(start_engine(h, e));
+    uv_prepare_start(&h->turn, on_turn);
+    uv_timer_start(&h->timer, on_timer, 1, 0);
+    return ERR_NONE;
+}
+
+static void close_all(struct host *h) {
+    worker_http_destroy(&h->http);
+    engine_thread_stop(&h->engine);
+    router_links_destroy(&h->links);
+    uv_close((uv_handle_t *)&h->turn, NULL);
+    uv_close((uv_handle_t *)&h->timer, NULL);
+    uv_close((uv_handle_t *)&h->engine_woke, NULL);
+    uv_close((uv_handle_t *)&h->term, NULL);
+    uv_close((uv_handle_t *)&h->interrupt, NULL);
+    uv_run(&h->loop, UV_RUN_DEFAULT); // also lets the text jobs that are under way end
+    if (h->core) worker_core_destroy(h->core);
+    uv_loop_close(&h->loop);
+    model_close(&h->model);
+    model_text_destroy(h->text);
+    free(h->tokens);
+}
+
+int host_run(const struct host_settings *settings) {
+    struct host h = {.settings = settings, .started_at = clock_ms()};
+    struct error e = {0};
+    start_loop(&h);
+    if (open_all(&h, &e) != ERR_NONE) {
+        fprintf(stderr, "shoal-worker: %s\n", error_text(&e));
+        h.exit_code = 2;
+    } else {
+        log_info("worker_started", "name=%s region=%s model=%s device=%s pid=%d", settings->name, settings->region, settings->model,
+                 settings->device, (int)getpid());
+        uv_run(&h.loop, UV_RUN_DEFAULT);
+        log_info("worker_stopped", "name=%s exit=%d", settings->name, h.exit_code);
+    }
+    close_all(&h);
+    return h.exit_code;
+}

@@ -1,0 +1,168 @@
+// shoal-worker: serves one model on one device to the routers it dials. This file reads flags and configuration; host.c runs it.
+#include "common/base/check.h"
+#include "common/sys/flags.h"
+#include "common/sys/process.h"
+#include "worker/engine/table.h"
+#include "worker/main/host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct command_line {
+    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level;
+    struct flag_list routers;
+    bool check_config, print_config;
+    uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms, drain_ms;
+    uint64_t kv_bytes;
+    double mock_prefill, mock_decode_ms;
+    uint32_t mock_answer;
+};
+
+static const char mock_crash_word[] = "<crash>";
+
+static enum flags_next read_flags(struct command_line *c, int argc, char **argv) {
+    static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+    const struct flag flags[] = {
+        {"config", FLAG_STRING, &c->config, "FILE", "the cluster's configuration file", NULL, 0, 0, false},
+        {"name", FLAG_STRING, &c->name, "NAME", "name of this replica, unique in the cluster [worker-PID]", NULL, 0, 0, false},
+        {"region", FLAG_STRING, &c->region, "NAME", "region that this worker is in", NULL, 0, 0, false},
+        {"zone", FLAG_STRING, &c->zone, "NAME", "zone that this worker is in", NULL, 0, 0, false},
+        {"router", FLAG_LIST, &c->routers, "ADDRESS", "a router to dial; may be repeated (instead of routers.discover)", NULL, 0, 0, false},
+        {"model", FLAG_STRING, &c->model, "NAME[@DEPLOYMENT]", "the model to serve, as clients name it", NULL, 0, 0, false},
+        {"path", FLAG_STRING, &c->path, "DIR", "the model's folder (instead of the deployment's path)", NULL, 0, 0, false},
+        {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0, false},
+        {"threads", FLAG_U32, &c->threads, "N", "threads of the CPU engine; 0: as many as it may use", NULL, 0, 1024, false},
+        {"max-seqs", FLAG_U32, &c->max_seqs, "N", "sequences computed at once", NULL, 1, 4096, false},
+        {"max-context", FLAG_U32, &c->max_context, "TOKENS", "longest prompt and answer; 0: the model's", NULL, 0, 1 << 24, false},
+        {"kv-bytes", FLAG_SIZE, &c->kv_bytes, "SIZE", "memory for the KV cache; 0: as needed", NULL, 0, 0, false},
+        {"block-tokens", FLAG_U32, &c->block_tokens, "TOKENS", "size of a KV block", NULL, 1, 1024, false},
+        {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "token budget of one step", NULL, 1, 1 << 16, false},
+        {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "longest part of one prompt in a step", NULL, 1, 1 << 16, false},
+        {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead", NULL, 1, ENGINE_DEPTH, false},
+        {"queue", FLAG_U32, &c->queue, "N", "streams that may wait for a slot", NULL, 0, 1 << 16, false},
+        {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: a step takes at least this long", NULL, 0, 60000, false},
+        {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0, 0, false},
+        {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, end running streams after; 0: wait", NULL, 0, 0, false},
+        {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
+        {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
+        {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them", NULL, 0, 0, false},
+        {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
+        {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
+        {"record", FLAG_STRING, &c->record, "FILE", "append every step plan, for shoal-model replay", NULL, 0, 0, false},
+        {"check-config", FLAG_BOOL, &c->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
+        {"print-config", FLAG_BOOL, &c->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
+        {"log-level", FLAG_STRING, &c->log_level, "LEVEL", "debug, info, warn or error (instead of log.level)", levels, 0, 0, false},
+    };
+    const struct flag_spec spec = {
+        .program = "shoal-worker",
+        .summary = "Serves one model to the routers it dials.",
+        .examples = "  shoal-worker --router tcp://127.0.0.1:7700 --model tiny --path deploy/local/model\n"
+                    "  shoal-worker --config cluster.yaml --region north --model r1@blue --device cpu\n"
+                    "  shoal-worker --router tcp://127.0.0.1:7700 --model m --device mock --mock-decode-ms 20\n",
+        .flags = flags,
+        .n_flags = ARRAY_LEN(flags),
+    };
+    return flags_parse(&spec, argc, argv, NULL);
+}
+
+static err_id copy_name(char to[NAME_SIZE], const char *from, const char *what, struct error *e) {
+    if (strlen(from) > NAME_MAX_BYTES || *from == '\0')
+        return error_set(e, ERR_CONFIG, "%s must have 1 to %d bytes", what, NAME_MAX_BYTES);
+    snprintf(to, NAME_SIZE, "%s", from);
+    return ERR_NONE;
+}
+
+// "r1@blue", or "r1" for its only (or first) deployment, or a model that the configuration doesn't know.
+static err_id choose_model(struct host_settings *s, const struct command_line *c, struct error *e) {
+    const struct cluster_config *cfg = &s->config;
+    char name[2 * NAME_SIZE];
+    if (c->model == NULL && cfg->n_models != 1)
+        return error_set(e, ERR_CONFIG, "which model? give --model NAME (the configuration names %u)", cfg->n_models);
+    snprintf(name, sizeof name, "%s", c->model ? c->model : cfg->models[0].name);
+    char *at = strchr(name, '@');
+    if (at) *at++ = '\0';
+    const struct config_model *m = config_find_model(cfg, name);
+    if (m && at == NULL && m->n_deployments > 0) at = (char *)m->deployments[0].name;
+    TRY(copy_name(s->model, m ? m->name : name, "--model", e));
+    TRY(copy_name(s->deployment, at ? at : "default", "the deployment in --model", e));
+    s->path = c->path;
+    if (m == NULL) return ERR_NONE;
+    s->n_aliases = m->n_aliases;
+    memcpy(s->aliases, m->aliases, sizeof s->aliases);
+    const struct config_deployment *d = config_find_deployment(m, s->deployment);
+    if (d == NULL && m->n_deployments > 0)
+        return error_set(e, ERR_CONFIG, "the configuration has no deployment '%s' of model '%s'", s->deployment, s->model);
+    bool mock = strcmp(s->device, "mock") == 0;
+    if (d && d->path[0] && !s->path && !mock) s->path = d->path;
+    return ERR_NONE;
+}
+
+static err_id choose_routers(struct host_settings *s, const struct command_line *c, struct error *e) {
+    s->routers = s->config.routers;
+    if (c->routers.n > ROUTERS_MAX) return error_set(e, ERR_CONFIG, "--router can be given at most %d times", ROUTERS_MAX);
+    if (c->routers.n == 0 && s->routers.kind == DISCOVER_NONE)
+        return error_set(e, ERR_CONFIG, "no routers: give --router tcp://HOST:PORT, or routers.discover in the configuration");
+    if (c->routers.n == 0) return ERR_NONE;
+    s->routers = (struct config_discover){.kind = DISCOVER_LIST, .n_entries = c->routers.n};
+    for (uint32_t i = 0; i < c->routers.n; i++)
+        snprintf(s->routers.entries[i], sizeof s->routers.entries[i], "%s", c->routers.values[i]);
+    return ERR_NONE;
+}
+
+static void set_mock(struct engine_mock_opts *m, const struct command_line *c) {
+    m->prefill_tokens_s = (float)c->mock_prefill;
+    m->decode_ms = (float)c->mock_decode_ms;
+    m->vocab = 512;
+    m->eos = 257; // beyond the bytes that stand for text
+    m->eos_every = c->mock_answer;
+    m->n_crash = sizeof mock_crash_word - 1;
+    for (uint32_t i = 0; i < m->n_crash; i++) m->crash[i] = (uint8_t)mock_crash_word[i];
+}
+
+static err_id settle(struct host_settings *s, const struct command_line *c, struct error *e) {
+    char own_name[NAME_SIZE];
+    snprintf(own_name, sizeof own_name, "worker-%d", (int)getpid());
+    TRY(copy_name(s->name, c->name ? c->name : own_name, "--name", e));
+    TRY(copy_name(s->region, c->region, "--region", e));
+    if (c->zone) TRY(copy_name(s->zone, c->zone, "--zone", e));
+    s->device = c->device;
+    TRY(choose_model(s, c, e));
+    TRY(choose_routers(s, c, e));
+    s->admin = c->admin;
+    s->metrics = c->metrics;
+    s->record = c->record;
+    s->max_seqs = c->max_seqs;
+    s->step_tokens = c->step_tokens < c->max_seqs ? c->max_seqs : c->step_tokens; // every sequence must fit a step
+    s->chunk_tokens = c->chunk_tokens;
+    s->queue_max = c->queue;
+    s->plans_in_flight = c->plans;
+    s->grace_ms = c->grace_ms;
+    s->drain_deadline_ms = c->drain_ms;
+    s->engine = (struct engine_opts){.threads = c->threads,
+                                     .context = c->max_context,
+                                     .block_tokens = c->block_tokens,
+                                     .kv_bytes = c->kv_bytes,
+                                     .step_min_ms = c->step_min_ms};
+    set_mock(&s->engine.mock, c);
+    return ERR_NONE;
+}
+
+int main(int argc, char **argv) {
+    static struct host_settings settings;
+    struct command_line c = {.region = "local", .device = "cpu", .max_seqs = 64, .block_tokens = 32, .step_tokens = 512,
+                             .chunk_tokens = 256, .plans = 2, .queue = 1024, .grace_ms = 30000, .mock_prefill = 20000,
+                             .mock_decode_ms = 10, .mock_answer = 0};
+    struct error e = {0};
+    enum flags_next next = read_flags(&c, argc, argv);
+    if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : 2;
+    int asked = process_config(&settings.config, c.config, c.check_config, c.print_config);
+    if (asked >= 0) return asked;
+    if (settle(&settings, &c, &e) != ERR_NONE) {
+        fprintf(stderr, "shoal-worker: %s\n", error_text(&e));
+        return 2;
+    }
+    process_start("shoal-worker", settings.name, c.log_level, &settings.config);
+    return host_run(&settings);
+}
