@@ -40,7 +40,15 @@ struct job {
     struct error error;
     struct ids ids;
     struct stream_text *text;
+    enum text_verdict verdict;
 };
+
+static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
+    if (index < t->min_tokens) return false;
+    for (uint32_t i = 0; i < t->n_stop_tokens; i++)
+        if (t->stop_tokens[i] == token) return true;
+    return false;
+}
 
 // --- on the pool: from a prompt to tokens
 
@@ -167,10 +175,17 @@ static err_id open_text(struct job *job, const struct prompt *p, bool inside, st
                                .stop = p->stop,
                                .n_stop = p->n_stop,
                                .include_stop = p->include_stop};
-    TRY(output_create(m->tokenizer, &o, &t->output, e));
-    struct output_text ignored;
-    for (uint32_t i = 0; i < job->n_delivered; i++) output_push(t->output, job->delivered[i], &ignored);
-    return ERR_NONE;
+    return output_create(m->tokenizer, &o, &t->output, e);
+}
+
+// Brings the text to where the delivered records left it; job->verdict: what the last of them said.
+static void replay(struct job *job) {
+    struct output_text text = {0};
+    for (uint32_t i = 0; i < job->n_delivered; i++) {
+        if (job->text->output) output_push(job->text->output, job->delivered[i], &text);
+        bool ended = text.stopped || ends(job->text, job->delivered[i], i);
+        job->verdict = ended ? TEXT_STOP : TEXT_GO_ON;
+    }
 }
 
 static void on_pool(uv_work_t *work) {
@@ -180,8 +195,10 @@ static void on_pool(uv_work_t *work) {
     bool inside = false;
     struct error *e = &job->error;
     if (codec_prompt_decode(job->body, job->body_len, &arena, &p, e) == ERR_NONE && tokenise(job, &p, &inside, e) == ERR_NONE &&
-        open_text(job, &p, inside, e) == ERR_NONE && job->ids.len == 0)
-        error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
+        open_text(job, &p, inside, e) == ERR_NONE) {
+        replay(job);
+        if (job->ids.len == 0) error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
+    }
     codec_arena_free(&arena);
 }
 
@@ -193,6 +210,7 @@ static void on_done(uv_work_t *work, int status) {
         job->text = NULL;
     }
     struct prepared p = {.error = job->error,
+                         .verdict = job->verdict,
                          .tokens = job->ids.data,
                          .n_tokens = (uint32_t)job->ids.len,
                          .max_tokens = job->max_tokens ? job->max_tokens : UINT32_MAX,
@@ -227,13 +245,6 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
 // --- on the loop: from tokens to records
 
 const struct sampling_params *stream_text_sampling(const struct stream_text *t) { return &t->sampling; }
-
-static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
-    if (index + 1 <= t->min_tokens) return false;
-    for (uint32_t i = 0; i < t->n_stop_tokens; i++)
-        if (t->stop_tokens[i] == token) return true;
-    return false;
-}
 
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token, struct record *out) {
     struct output_text text = {.channel = CHANNEL_CONTENT};
