@@ -73,8 +73,7 @@ static err_id render_chat(const struct model_text *m, const struct prompt *p, st
                                        .tools = tools,
                                        .extra = extra,
                                        .add_generation_prompt = true,
-                                       .bos_token = tokenizer_bos_text(m->tokenizer),
-                                       .eos_token = tokenizer_eos_text(m->tokenizer),
+                                       .special_tokens = m->special_tokens,
                                        .now_unix_s = time(NULL)};
         id = template_render(m->chat, &input, out, e);
     }
