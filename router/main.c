@@ -20,7 +20,7 @@
 struct settings {
     const char *config, *name, *region, *http, *zmq, *admin, *metrics, *log_level;
     struct flag_list peers;
-    bool check_config, print_config;
+    bool check_config, print_config, config_reference;
 };
 
 struct program {
@@ -193,6 +193,7 @@ static enum flags_next read_flags(struct settings *s, int argc, char **argv) {
         {"peer", FLAG_LIST, &s->peers, "ADDRESS", "a router of another region to dial; may be repeated", NULL, 0, 0, false},
         {"check-config", FLAG_BOOL, &s->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &s->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
+        {"config-reference", FLAG_BOOL, &s->config_reference, NULL, "print the reference of all configuration keys (Markdown) and exit", NULL, 0, 0, false},
         {"log-level", FLAG_STRING, &s->log_level, "LEVEL", "debug, info, warn or error (instead of log.level)", levels, 0, 0, false},
     };
     const struct flag_spec spec = {
@@ -213,6 +214,13 @@ int main(int argc, char **argv) {
     struct error e = {0};
     enum flags_next next = read_flags(&s, argc, argv);
     if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : 2;
+    if (s.config_reference) {
+        struct buf text = {0};
+        config_reference(&text);
+        fputs(text.data, stdout);
+        buf_free(&text);
+        return 0;
+    }
     int asked = process_config(&p.config, s.config, s.check_config, s.print_config);
     if (asked >= 0) return asked;
     process_start("shoal-router", s.name, s.log_level, &p.config);
