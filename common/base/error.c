@@ -39,13 +39,15 @@ err_id error_set_param(struct error *e, err_id id, const char *param, const char
 
 err_id error_wrap(struct error *e, const char *format, ...) {
     if (e == NULL) return ERR_INTERNAL;
-    char old[ERROR_TEXT_MAX];
-    memcpy(old, e->text, sizeof old);
+    char joined[2 * ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, format);
-    int n = vsnprintf(e->text, sizeof e->text, format, ap);
+    int n = vsnprintf(joined, ERROR_TEXT_MAX, format, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof e->text) snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", old);
+    size_t used = n < 0 ? 0 : (size_t)n < ERROR_TEXT_MAX ? (size_t)n : ERROR_TEXT_MAX - 1;
+    snprintf(joined + used, sizeof joined - used, ": %s", e->text);
+    memcpy(e->text, joined, sizeof e->text - 1);
+    e->text[sizeof e->text - 1] = '\0';
     return e->id;
 }
 
