@@ -99,7 +99,7 @@ uint64_t steps_now_us(void) {
 }
 
 enum engine_answer steps_wait(const struct step *step, uint32_t wait_ms, atomic_bool *aborted, struct error *e) {
-    enum { SLICE_US = 2000 }; // abort() is seen within one
+    enum { SLICE_US = 20000 }; // abort() is seen within one; each slice costs a wake-up on a busy machine
     uint64_t now = steps_now_us(), until = now + wait_ms * UINT64_C(1000);
     if (until > step->due_us) until = step->due_us;
     while (now < until && !atomic_load(aborted)) {
