@@ -1,18 +1,17 @@
 """One router, mock workers: streams over HTTP, and a worker killed in the middle of them."""
 
-import http.client
 import json
 import random
 import signal
 
 import pytest
-from cluster import SLOW, Cluster, sse, stream, wait_for
+from cluster import Cluster, sse, stream, wait_for
 
 PACED = ("--mock-decode-ms", "8")
 
 
 def ask(prompt, n, **more):
-    return {"model": "mock", "prompt": prompt, "max_tokens": n, "ignore_eos": True, **more}
+    return {"model": "mock", "prompt": prompt, "max_tokens": n, "ignore_eos": True, "temperature": 0, **more}
 
 
 def test_a_stream_and_a_body_say_the_same():
@@ -53,8 +52,7 @@ def test_a_killed_worker_costs_a_pause_and_no_token(temperature):
                     killed.append(len(out["text"]))
                     victim.kill()
 
-            pinned_start = pin_then_free(r, body, victim.name, on_text)
-            got = pinned_start
+            got = start_on(r, body, victim.name, on_text)
             assert killed, "the stream was served by the victim"
             assert got["text"] == want and got["done"] and got["finish"] == "length", got
             assert got["shoal"]["replica"] == "keeper" and got["shoal"]["attempt"] == 2
@@ -62,38 +60,12 @@ def test_a_killed_worker_costs_a_pause_and_no_token(temperature):
             assert n - killed[0] - 4 <= decoded <= n - k, (decoded, n, killed)
 
 
-def pin_then_free(r, body, name, on_text):
+def start_on(r, body, name, on_text):
     """Runs a stream that starts on `name`: tries again until the router happens to choose it (a pin would forbid going elsewhere)."""
     for _ in range(60):
-        out = {"first": None}
-
-        def watch(s):
-            if out["first"] is None:
-                out["first"] = s["headers_replica"] = None
-            on_text(s) if out.get("ours") else None
-
-        c = r.connect()
-        c.request("POST", "/v1/completions", json.dumps({**body, "stream": True}).encode(), {"Content-Type": "application/json"})
-        response = c.getresponse()
-        if response.headers.get("X-Shoal-Replica") != name:
-            response.read()
-            c.close()
-            continue
-        s = {"text": "", "finish": None, "done": False, "shoal": None}
-        for data in sse(response):
-            if data == "[DONE]":
-                s["done"] = True
-                break
-            if data == ":":
-                continue
-            chunk = json.loads(data)
-            assert "error" not in chunk, chunk
-            s["text"] += chunk["choices"][0].get("text") or ""
-            s["finish"] = chunk["choices"][0].get("finish_reason") or s["finish"]
-            s["shoal"] = chunk.get("shoal") or s["shoal"]
-            on_text(s)
-        c.close()
-        return s
+        s = stream(r, body, on_text=on_text, only=name)
+        if s:
+            return s
     raise AssertionError(f"the router never chose {name}")
 
 

@@ -59,6 +59,7 @@ void steps_pop(struct steps *s) {
     CHECK(s->count > 0);
     s->first = (s->first + 1) % ENGINE_DEPTH;
     s->count--;
+    s->answered_us = steps_now_us();
 }
 
 void steps_drop_last(struct steps *s) {
@@ -112,4 +113,9 @@ enum engine_answer steps_wait(const struct step *step, uint32_t wait_ms, atomic_
         return ENGINE_FAILED;
     }
     return now < step->due_us ? ENGINE_PENDING : ENGINE_OK;
+}
+
+uint32_t steps_elapsed_us(const struct steps *s, const struct step *step) {
+    uint64_t start = step->submitted_us > s->answered_us ? step->submitted_us : s->answered_us;
+    return (uint32_t)(steps_now_us() - start);
 }

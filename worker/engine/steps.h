@@ -18,6 +18,7 @@ struct steps {
     struct step ring[ENGINE_DEPTH];
     uint32_t first, count;
     uint64_t last_step;
+    uint64_t answered_us; // when the last step was
     bool any; // last_step is set
     size_t bytes_max;
 };
@@ -40,5 +41,7 @@ bool step_samples(const struct step *step); // some row does
 
 // Waits until step->due_us, at most wait_ms; PENDING when it isn't due by then, FAILED with ERR_CANCELLED once *aborted.
 enum engine_answer steps_wait(const struct step *step, uint32_t wait_ms, atomic_bool *aborted, struct error *e);
+// How long the oldest step has taken: since it was submitted or, if that was later, since the step before it was answered.
+uint32_t steps_elapsed_us(const struct steps *s, const struct step *step);
 // Monotonic clock.
 uint64_t steps_now_us(void);

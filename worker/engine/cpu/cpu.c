@@ -333,7 +333,7 @@ static enum engine_answer cpu_result(struct engine *engine, uint64_t id, uint32_
     if (a == ENGINE_OK && run_sample(c, step, e) != ERR_NONE) a = ENGINE_FAILED;
     kernels_leave(csr);
     *result = (struct engine_result){.step = id, .n_rows = step->plan.head->n_rows, .rows = c->rows};
-    result->elapsed_us = (uint32_t)(steps_now_us() - step->submitted_us);
+    result->elapsed_us = steps_elapsed_us(&c->steps, step);
     retire(c, step);
     return a;
 }

@@ -242,7 +242,7 @@ static enum engine_answer mock_result(struct engine *engine, uint64_t id, uint32
     if (a == ENGINE_PENDING) return a;
     if (a == ENGINE_OK && run_step(m, step, e) != ERR_NONE) a = ENGINE_FAILED;
     *result = (struct engine_result){.step = id, .n_rows = step->plan.head->n_rows, .rows = m->rows};
-    result->elapsed_us = (uint32_t)(steps_now_us() - step->submitted_us);
+    result->elapsed_us = steps_elapsed_us(&m->steps, step);
     retire(m, step);
     return a;
 }
