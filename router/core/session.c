@@ -300,7 +300,6 @@ void session_complete(struct router_core *core, struct session *s, const struct 
         core->counters.completed++;
     s->done = *done;
     s->done.tail = NULL;
-    s->done.tail = NULL; // the session owns its copy
     if (done->tail_len) {
         char *tail = xmalloc(done->tail_len);
         memcpy(tail, done->tail, done->tail_len);
