@@ -130,7 +130,7 @@ def test_garbage_on_the_zmq_port_leaves_the_router_standing(router):
         (["shoal-router", "--naem", "x"], ["--naem", "name"]),
         (["shoal-router", "--config", "/nonexistent.yaml"], ["/nonexistent.yaml"]),
         (["shoal-router", "--http", "nonsense"], ["nonsense"]),
-        (["shoal-router", "--zmq", "tcp://8.8.8.8:7700", "--http", "127.0.0.1:0"], ["8.8.8.8", "loopback"]),
+        (["shoal-router", "--zmq", "tcp://8.8.8.8:7700", "--http", "127.0.0.1:0"], ["8.8.8.8", "127.0.0.1"]),
         (["shoal-worker", "--model", "m", "--router", "tcp://127.0.0.1:1", "--device", "tpu"], ["tpu", "cpu", "mock"]),
         (["shoal-worker", "--model", "m", "--router", "tcp://127.0.0.1:1"], ["--path"]),
         (["shoal-worker", "--model", "m", "--router", "tcp://127.0.0.1:1", "--path", "/nonexistent"], ["/nonexistent"]),
