@@ -142,17 +142,26 @@ static void tell_refused(struct router_core *core, struct link *link, const stru
     core_say(core, link->id, &m);
 }
 
-// A Generate for a stream that is known: repeated, over another link, or the next attempt of a relayed one. Returns true if
-// it has been dealt with; false: it is to be treated as new.
+// Is this Generate of a known stream a later one than what we have (> 0), the same (0), an earlier (< 0)? A client counts
+// its moves only. If we serve it for another router meanwhile, the client has left that one for us, unless it said this
+// before.
+static int later(const struct session *s, const struct msg_generate *g, bool relayed) {
+    if (relayed) return attempt_compare(&g->attempt, &s->attempt);
+    uint32_t move = g->attempt.takeover, known = s->request.attempt.takeover;
+    return move > known ? 1 : move < known ? -1 : s->relayed;
+}
+
+// A Generate for a stream that is known: repeated, over another link, the next attempt of a relayed one, or of a client that
+// has moved. Returns true if it has been dealt with; false: it is to be treated as new.
 static bool again(struct router_core *core, struct link *link, struct session *s, const struct msg_generate *g, bool relayed,
                   ms_t now) {
-    if (s->local || s->relayed != relayed) {
+    int order = later(s, g, relayed);
+    if (s->local) {
         struct msg_rejected r = {.key = g->key, .attempt = g->attempt};
         error_set(&r.error, ERR_INVALID_ARGUMENT, "the request id is in use by another request");
         tell_refused(core, link, &r);
         return true;
     }
-    int order = relayed ? attempt_compare(&g->attempt, &s->attempt) : g->attempt.takeover > s->attempt.takeover;
     if (order > 0) { // its owner has given the old attempt up; a client: it was at another router meanwhile
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {s->key, s->attempt, g->attempt}};
         if (s->requester && s->requester != link) core_say(core, s->requester->id, &m);

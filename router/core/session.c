@@ -51,10 +51,7 @@ struct session *session_create(struct router_core *core, const struct msg_genera
     s->give_up_at = s->retry_at = s->watch_at = MS_NEVER;
     copy_request(core, s, g);
     s->attempt = g->attempt;
-    if (attempt_is_none(&g->attempt)) {
-        s->attempt.router = core->options.incarnation;
-        s->attempt.takeover = g->records.count > 0; // it went on at another router, whose attempts may still be somewhere
-    }
+    if (s->attempt.router == 0) s->attempt.router = core->options.incarnation; // a client says only its takeover
     list_init(&s->requester_node);
     list_init(&s->placed_node);
     list_init(&s->wait.node);

@@ -178,6 +178,35 @@ static void a_stream_that_another_router_had_on_the_worker_is_taken_over(void **
     world_fini(&w);
 }
 
+static void a_client_that_has_moved_takes_its_stream_from_the_router_in_between(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), client = world_script(&w, ROLE_CLIENT, "", "", false);
+    link_id owner = world_script(&w, ROLE_ROUTER, "r2", "there", false);
+    struct msg m = script_client_generate(1), relayed = m;
+    world_say(&w, client, &m);
+    assert_true(script_generate(&w, a)->attempt.router == 1000);
+    relayed.generate.hops = 1, relayed.generate.attempt = (struct attempt){1, 1, 4242}; // it went to r2, which relays to us
+    world_say(&w, owner, &relayed);
+    assert_non_null(world_heard(&w, client, MSG_SUPERSEDED));
+    assert_true(script_generate(&w, a)->attempt.router == 4242);
+    world_forget(&w);
+    world_say(&w, client, &m); // late or doubled: from before the move
+    assert_non_null(world_heard(&w, client, MSG_SUPERSEDED));
+    m.generate.attempt.takeover = 2; // and back
+    world_say(&w, client, &m);
+    assert_non_null(world_heard(&w, owner, MSG_SUPERSEDED));
+    struct attempt last = script_generate(&w, a)->attempt;
+    assert_true(last.takeover == 2 && last.counter == 1 && last.router == 1000);
+    world_forget(&w);
+    world_say(&w, client, &m);
+    assert_null(script_generate(&w, a));
+    router_core_link_closed(w.core, client, w.now);
+    router_core_link_closed(w.core, a, w.now);
+    world_run(&w, 2100);
+    world_fini(&w);
+}
+
 static void an_http_client_with_keep_that_leaves_is_waited_for(void **state) {
     struct world w;
     script_world(&w);
@@ -358,6 +387,7 @@ int main(void) {
         cmocka_unit_test(a_repeated_generate_attaches_and_never_starts_twice),
         cmocka_unit_test(a_client_that_resumes_at_a_new_router_sends_its_records_along),
         cmocka_unit_test(a_stream_that_another_router_had_on_the_worker_is_taken_over),
+        cmocka_unit_test(a_client_that_has_moved_takes_its_stream_from_the_router_in_between),
         cmocka_unit_test(an_http_client_with_keep_that_leaves_is_waited_for),
         cmocka_unit_test(a_relayed_request_keeps_its_attempt_and_is_placed_once),
         cmocka_unit_test(of_two_relayed_attempts_the_later_wins),
