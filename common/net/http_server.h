@@ -6,9 +6,10 @@
 // Life of an exchange (one request and its answer): read and checked by the server → on_request, now it is the handler's →
 // http_respond, or http_stream_begin, http_stream_write… and http_stream_end, or http_abort; with that call it is the
 // server's again and must not be touched. If the client goes first, on_closed is called once and is the last the handler
-// hears of it. A client that closes its sending side counts as gone. Requests on one connection are answered in order, one
-// at a time.
-// All calls on the loop's thread. Nothing here blocks; bytes are written once per turn of the loop.
+// hears of it. A client that closes its sending side counts as gone. (One that has sent over
+// 64 KB of further requests meanwhile is no longer read from, so it is missed only when bytes for it fail.) Requests on one
+// connection are answered in order, one at a time. All calls on the loop's thread. Nothing here blocks; bytes are written
+// once per turn of the loop.
 #pragma once
 #include "common/base/error.h"
 
@@ -46,8 +47,8 @@ struct http_server_options {
     void (*render_error)(void *ctx, int status, const struct error *e, struct buf *body);
 };
 
-// Also after a failure the loop must run once more, for handles to close. Has the process ignore SIGPIPE, if nothing else was
-// done about it.
+// Also after a failure the loop must run once more, for handles to close. Has the process ignore SIGPIPE, if nothing else
+// was done about it.
 err_id http_server_create(const struct http_server_options *options, struct http_server **out, struct error *e);
 const char *http_server_address(const struct http_server *s); // "127.0.0.1:43211", with the port that was found
 const struct http_stats *http_server_stats(const struct http_server *s);

@@ -108,8 +108,8 @@ static void act(struct fuzz *f, struct held *h) {
 
 static const char *const seeds[] = {
     "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
-    "POST //v1/chat//completions?x=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-    "13\r\n\r\n{\"stream\":1}\n",
+    ("POST //v1/chat//completions?x=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+     "13\r\n\r\n{\"stream\":1}\n"),
     "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10;e=\"q\"\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\n",
     "HEAD http://host:80/x HTTP/1.1\r\nConnection: keep-alive\r\n\r\nOPTIONS * HTTP/1.1\r\nConnection: close\r\n\r\n",
     "POST /x HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",

@@ -97,5 +97,16 @@ void client_expect(struct http_client *c, const char *text, unsigned times) {
                  c->got.data ? c->got.data : "");
 }
 
+static bool has_bytes(void *ctx) {
+    struct http_client *c = ctx;
+    return c->got.len >= c->wanted.bytes || c->eof || c->failed;
+}
+
+void client_expect_bytes(struct http_client *c, size_t n) {
+    c->wanted.bytes = n;
+    run_until(c->socket.handle.loop, has_bytes, c, "so many bytes");
+    assert_int_equal(c->got.len, n);
+}
+
 static bool has_end(void *ctx) { return ((struct http_client *)ctx)->eof || ((struct http_client *)ctx)->failed; }
 void client_expect_end(struct http_client *c) { run_until(c->socket.handle.loop, has_end, c, "the connection ends"); }

@@ -31,5 +31,6 @@ void client_close(struct http_client *c); // also frees `got`
 void client_reset(struct http_client *c); // closes with a reset
 // Runs the loop until the text was received `times` times; fails the test when the connection ends before.
 void client_expect(struct http_client *c, const char *text, unsigned times);
-void client_expect_end(struct http_client *c); // until end of file or a reset
+void client_expect_bytes(struct http_client *c, size_t n); // until n bytes have come in all
+void client_expect_end(struct http_client *c);             // until end of file or a reset
 unsigned client_count(const struct http_client *c, const char *text);

@@ -123,6 +123,33 @@ static void one_frame_at_a_time_never_stalls(void **state) {
     teardown(&w);
 }
 
+static void a_send_does_not_swallow_an_arrival(void **state) {
+    struct world w;
+    uint32_t i = 0;
+    setup(&w);
+    w.echo = false;
+    for (unsigned round = 0; round < 5; round++) {
+        w.router_frames = w.dealer_frames = 0;
+        w.wanted = 1;
+        net_dealer_send(w.dealer, &i, sizeof i);
+        run_until(&w.loop, router_has_wanted, &w, "a frame, for the identity");
+        w.router_frames = 0;
+        net_dealer_send(w.dealer, &i, sizeof i);
+        usleep(20000); // the frame comes to the router's socket while its loop doesn't look
+        assert_int_equal(net_router_send(w.router, &w.peer, &i, sizeof i), NET_SENT); // takes the edge
+        run_until(&w.loop, router_has_wanted, &w, "the frame that came before the send");
+        run_until(&w.loop, dealer_has_wanted, &w, "the frame that was sent");
+        w.dealer_frames = 0;
+        assert_int_equal(net_router_send(w.router, &w.peer, &i, sizeof i), NET_SENT);
+        usleep(20000);
+        assert_int_equal(net_dealer_send(w.dealer, &i, sizeof i), NET_SENT);
+        run_until(&w.loop, dealer_has_wanted, &w, "the same at the dealer");
+        w.wanted = 2;
+        run_until(&w.loop, router_has_wanted, &w, "the dealer's frame");
+    }
+    teardown(&w);
+}
+
 struct other_thread {
     char endpoint[NET_ENDPOINT_SIZE];
     uint32_t frames;
@@ -441,6 +468,7 @@ int main(void) {
         cmocka_unit_test(the_programs_signal_handlers_are_left_alone),
         cmocka_unit_test(a_storm_of_frames_in_both_directions_arrives_complete_and_in_order),
         cmocka_unit_test(one_frame_at_a_time_never_stalls),
+        cmocka_unit_test(a_send_does_not_swallow_an_arrival),
         cmocka_unit_test(a_peer_on_another_thread_gets_every_answer),
         cmocka_unit_test(an_idle_link_uses_no_cpu),
         cmocka_unit_test(a_lost_router_is_seen_at_once_and_found_again),
