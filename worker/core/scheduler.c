@@ -188,9 +188,8 @@ static void add_decode_rows(struct scheduler *s, struct making *m) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (sequence_decodes(s->running[i])) s->order[n++] = s->running[i];
-    uint32_t start = n > m->budget ? s->turn++ % n : 0; // all in turn when the budget can't hold them
     for (uint32_t i = 0; i < n && m->budget > 0; i++) {
-        struct sequence *seq = s->order[(start + i) % n];
+        struct sequence *seq = s->order[i];
         if (seq->state != SEQUENCE_RUNNING || !sequence_may_run(seq)) continue;
         if (seq->planned == seq->n_blocks * s->block_tokens) {
             if (!make_room(s, seq)) continue;
@@ -224,6 +223,7 @@ static void admit(struct scheduler *s, struct sequence *seq) {
     seq->slot = slot_map_take(&s->slots, seq);
     uint32_t need = blocks_for(seq->n_tokens, s->block_tokens);
     while (seq->n_blocks < need) CHECK(blocks_take(&s->blocks, &seq->blocks[seq->n_blocks++]));
+    seq->opened_with = seq->n_tokens;
     run(s, seq);
     s->hooks->slot_open(s->hooks->ctx, seq->slot, seq->user, seq->tokens, seq->n_tokens, seq->n_prompt);
 }
@@ -314,6 +314,8 @@ static void check_lists(const struct scheduler *s) {
     for (uint32_t i = 0; i < s->n_running; i++) {
         CHECK(s->running[i]->state == SEQUENCE_RUNNING && s->slots.held[s->running[i]->slot] == s->running[i]);
         CHECK(i == 0 || s->running[i - 1]->age < s->running[i]->age);
+        CHECK(!sequence_decodes(s->running[i]) ||
+              s->running[i]->planned == s->running[i]->n_tokens + s->running[i]->unsampled - 1);
     }
     CHECK(s->n_running + s->n_leaving + s->slots.n_free == s->max_seqs);
 }

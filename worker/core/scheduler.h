@@ -46,7 +46,6 @@ struct scheduler {
     struct sequence *first, *last; // waiting
     uint32_t n_waiting;
     uint64_t next_age, next_step;
-    uint32_t turn;              // where the decode rows begin when the budget is short
     struct pending_plan *plans; // [plans_max] a ring
     uint32_t plans_max, plans_first, n_plans;
     struct plan_caps caps;

@@ -39,11 +39,9 @@ bool sequence_paused(const struct sequence *seq) {
     return !sequence_may_run(seq) && seq->n_tokens + seq->unsampled < seq->tokens_max;
 }
 
-bool sequence_decodes(const struct sequence *seq) {
-    return seq->planned > 0 && seq->planned == seq->n_tokens + seq->unsampled - 1;
-}
+bool sequence_decodes(const struct sequence *seq) { return seq->planned >= seq->opened_with; }
 
 uint32_t sequence_prefill_left(const struct sequence *seq) {
-    uint32_t left = seq->n_tokens - seq->computed;
-    return left == 1 && seq->computed > 0 ? 0 : left;
+    if (seq->slot == SLOT_NONE) return seq->n_tokens;
+    return seq->opened_with > seq->computed ? seq->opened_with - seq->computed : 0;
 }

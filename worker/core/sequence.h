@@ -24,6 +24,7 @@ struct sequence {
     uint32_t pause_at;              // no row is planned that would make the sequence longer than this; UINT32_MAX: no pause
     uint32_t *blocks;               // block i holds positions [i * block_tokens, …)
     uint32_t n_blocks, blocks_told; // held; of them the engine's block table knows the first blocks_told
+    uint32_t opened_with;           // tokens when it got its slot: the positions before are prefill, the others decode
     uint32_t planned, computed;
     uint32_t unsampled, in_flight; // sampling rows, and all rows, in unanswered plans
     uint32_t slot;                 // SLOT_NONE: none
@@ -45,7 +46,8 @@ void sequence_fini(struct sequence *seq); // holds no slot and no block; all zer
 bool sequence_may_run(const struct sequence *seq);
 // It could go on, but was told to pause.
 bool sequence_paused(const struct sequence *seq);
-// The next row computes the position of the last token, known or still on the device: one token of a running answer.
+// With a slot: the next row computes the position of the last token, known or still on the device: one token of a running
+// answer.
 bool sequence_decodes(const struct sequence *seq);
-// Tokens that have to be computed before the next one can be sampled; 0 in the middle of an answer.
+// Tokens to be computed before the next one can be sampled; 0 in the middle of an answer.
 uint32_t sequence_prefill_left(const struct sequence *seq);

@@ -12,6 +12,7 @@ struct fake_engine;
 struct fake_options {
     struct plan_limits limits;
     uint32_t plans_max, chunk_tokens;
+    bool counts_wrong; // tokens that the blocks' contents make wrong are counted instead of failing the test
 };
 
 struct fake_work { // of one step, or all so far
@@ -27,6 +28,7 @@ uint32_t fake_engine_pending(const struct fake_engine *f); // unanswered plans
 uint32_t fake_engine_open_slots(const struct fake_engine *f);
 // Runs the oldest plan: the tokens of its sampling rows, in row order. Returns how many.
 uint32_t fake_engine_step(struct fake_engine *f, uint64_t *step, uint32_t *tokens, struct fake_work *work);
+uint32_t fake_engine_wrong(const struct fake_engine *f);
 struct fake_work fake_engine_total(const struct fake_engine *f);
 
 // The token that follows these, in every engine.

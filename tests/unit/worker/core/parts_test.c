@@ -12,7 +12,7 @@
 
 static void a_block_is_free_again_when_its_last_holder_drops_it(void **state) {
     struct blocks b;
-    uint32_t a, c, none, refs[2] = {0, 0};
+    uint32_t a = 0, c = 0, none, refs[2] = {0, 0};
     blocks_init(&b, 2);
     assert_true(blocks_take(&b, &a) && blocks_take(&b, &c));
     assert_int_not_equal(a, c);
@@ -31,7 +31,7 @@ static void a_block_is_free_again_when_its_last_holder_drops_it(void **state) {
 
 static void the_planted_bug_gives_one_block_to_two_and_nothing_stops_it(void **state) {
     struct blocks b;
-    uint32_t first, x, y;
+    uint32_t first = 0, x = 0, y = 0;
     blocks_init(&b, 3);
     assert_true(blocks_take(&b, &first) && blocks_take(&b, &y));
     blocks_drop(&b, first);
@@ -74,6 +74,7 @@ static void a_sequence_knows_prefill_from_decode_and_when_to_stop(void **state) 
     uint32_t prompt[] = {3, 1, 2};
     sequence_init(&seq, prompt, 3, 2, 4);
     assert_int_equal(sequence_prefill_left(&seq), 3);
+    seq.slot = 0, seq.opened_with = 3;
     assert_false(sequence_decodes(&seq));
     seq.planned = 3, seq.unsampled = 1; // the whole prompt is under way
     assert_true(sequence_decodes(&seq));

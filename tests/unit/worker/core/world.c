@@ -67,6 +67,7 @@ static void slot_open(void *ctx, uint32_t slot, void *user, const uint32_t *toke
     struct user *u = user;
     assert_int_equal(n_prompt, w->streams[u->stream].n_prompt);
     assert_int_equal(n, n_prompt + u->next);
+    if (w->n_opened < sizeof w->opened / sizeof w->opened[0]) w->opened[w->n_opened++] = u->stream;
     fake_engine_open(w->engine, slot, tokens, n, n_prompt);
 }
 static void slot_close(void *ctx, uint32_t slot) { fake_engine_close(((struct world *)ctx)->engine, slot); }
@@ -226,6 +227,7 @@ static void create_engine(struct world *w) {
     f.limits.block_tokens = o->block_tokens;
     f.limits.context = o->max_context;
     f.limits.vocab = FAKE_VOCAB;
+    f.counts_wrong = o->unchecked;
     w->engine = fake_engine_create(&f);
 }
 
@@ -261,6 +263,7 @@ struct world *world_create(const struct world_options *options) {
     w->options = *options;
     w->random = options->seed;
     w->router = 5;
+    w->step_us = 1000;
     w->now = 1000;
     create_engine(w);
     create_core(w);
@@ -400,12 +403,16 @@ void world_give_records(struct world *w, uint32_t index, uint32_t n) {
 
 // ---- time ----
 
+static void check(const struct world *w) {
+    if (!w->options.unchecked) worker_core_check(w->core);
+}
+
 static void deliver(struct world *w) {
     for (uint32_t i = 0; i < w->n_posts; i++) { // more may come in meanwhile
         struct post p = w->posts[i];
         if (!w->link_up[p.link] || world_random(w, 100) < w->options.loss_percent) continue;
         worker_core_message(w->core, p.link, &p.m, w->now);
-        worker_core_check(w->core);
+        check(w);
     }
     w->n_posts = 0;
     if (w->hold_preparations) return;
@@ -423,14 +430,15 @@ void world_step(struct world *w) {
         out[i] = (struct worker_token){.token = tokens[i], .nan = w->garble_next};
         w->garble_next = false;
     }
-    worker_core_step_done(w->core, step, out, n, w->step_us ? w->step_us : 1000, w->now);
-    worker_core_check(w->core);
+    uint32_t us = w->step_us + w->row_us * w->last_work.decode_rows + w->token_us * w->last_work.prefill_tokens;
+    worker_core_step_done(w->core, step, out, n, us, w->now);
+    check(w);
 }
 
 void world_turn(struct world *w, uint32_t ms) {
-    deliver(w);
-    worker_core_check(w->core);
     if (!w->hold_steps && fake_engine_pending(w->engine) > 0) world_step(w);
+    deliver(w);
+    check(w);
     struct sink sink = {w, router_says};
     for (uint32_t i = 0; i < w->n_streams; i++)
         if (w->streams[i].asked) stream_rx_tick(&w->streams[i].rx, w->streams[i].log, &sink, w->now);
@@ -440,7 +448,7 @@ void world_turn(struct world *w, uint32_t ms) {
     w->now += ms;
     ms_t next = worker_core_tick(w->core, w->now);
     assert_true(next > w->now);
-    worker_core_check(w->core);
+    check(w);
     link_id dead;
     while (worker_core_next_dead_link(w->core, &dead)) w->link_up[dead] = false;
 }

@@ -15,6 +15,7 @@ struct world_options {
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
     bool starts_loading; // not READY by itself
+    bool unchecked;      // no invariants are checked, wrong tokens are only counted
 };
 struct world_options world_defaults(void);
 
@@ -72,8 +73,9 @@ struct world {
     bool other_request; // Generates ask for something else than before, as far as the core can tell
     bool garble_next;   // the first row that is sampled next holds NaN
     uint32_t users;     // alive
+    uint32_t opened[4 * WORLD_STREAMS], n_opened; // streams, in the order in which they were given slots
     struct fake_work last_work;
-    uint32_t step_us; // reported; 0: 1000
+    uint32_t step_us, row_us, token_us; // what a step takes: by itself, per decode row, per prompt token
 };
 
 // READY and with one link (number 1) that has said Hello, unless options say otherwise.
