@@ -74,7 +74,8 @@ struct http_watch {
 enum { HTTP_LOW_WATER = 16 << 10 };
 void http_set_watch(struct http_exchange *x, const struct http_watch *watch);
 
-// Adds a header to the answer; before http_respond or http_stream_begin. A value with control characters is a bug.
+// Adds a header to the answer; before http_respond or http_stream_begin. Control characters in the value become
+// '?'.
 void http_add_header(struct http_exchange *x, const char *name, const char *value);
 // The whole answer. content_type may be NULL when len is 0. HEAD gets the head alone.
 void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body, size_t len);

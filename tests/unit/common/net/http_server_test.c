@@ -144,9 +144,10 @@ static void headers_are_found_in_any_case(void **state) {
     assert_string_equal(http_header(w.held[0], "x-empty"), "");
     assert_string_equal(http_header(w.held[0], "x-last"), "z");
     assert_null(http_header(w.held[0], "x-none"));
+    http_add_header(w.held[0], "X-Forged", "a\r\nb\x7f");
     http_add_header(w.held[0], "X-Request-Id", "abc");
     http_respond(w.held[0], 404, NULL, NULL, 0);
-    client_expect(&c, "X-Request-Id: abc\r\n\r\n", 1);
+    client_expect(&c, "X-Forged: a??b?\r\nX-Request-Id: abc\r\n\r\n", 1);
     assert_memory_equal(c.got.data, "HTTP/1.1 404 Not Found\r\n", 24);
     close_both(&w, &c);
 }
