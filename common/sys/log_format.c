@@ -235,7 +235,11 @@ void log_line_pairs(struct log_line *line, const char *format, va_list *ap) {
         while (*p == ' ') p++;
         if (*p == '\0') break;
         size_t key_len = strcspn(p, "= ");
-        CHECK(p[key_len] == '=');
+        if (p[key_len] != '=') { // a slip in the format: a line of the log is no reason to die
+            log_line_pair(line, "text", 4, p, key_len, false);
+            p += key_len;
+            continue;
+        }
         bool number = false;
         size_t len;
         const char *next = read_value(p + key_len + 1, ap, value, sizeof value, &len, &number);

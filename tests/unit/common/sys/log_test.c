@@ -80,6 +80,12 @@ static void every_conversion_is_understood(void **state) {
                         "n=(null)\n");
 }
 
+static void a_slip_in_the_format_is_shown_and_harms_nothing(void **state) {
+    open_log(LOG_FORMAT_KV, LEVEL_INFO, NULL);
+    log_info("x", "oops a=%d", 1);
+    assert_string_equal(after_time(logged()), "info x text=oops a=1\n");
+}
+
 static void a_line_that_is_too_long_is_cut_and_closed(void **state) {
     static char value[3 * LOG_LINE_MAX];
     memset(value, '"', sizeof value - 1);
@@ -143,11 +149,17 @@ static void times_are_written_in_utc(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_line_is_time_level_id_and_pairs),    cmocka_unit_test(lines_below_the_level_are_dropped),
-        cmocka_unit_test(no_value_can_forge_a_line_or_a_field), cmocka_unit_test(json_lines_hold_numbers_and_strings),
-        cmocka_unit_test(every_conversion_is_understood),       cmocka_unit_test(a_line_that_is_too_long_is_cut_and_closed),
-        cmocka_unit_test(a_request_id_can_stand_in_any_line),   cmocka_unit_test(a_loud_peer_is_counted_not_repeated),
-        cmocka_unit_test(lines_of_several_threads_do_not_mix),  cmocka_unit_test(times_are_written_in_utc),
+        cmocka_unit_test(a_line_is_time_level_id_and_pairs),
+        cmocka_unit_test(lines_below_the_level_are_dropped),
+        cmocka_unit_test(no_value_can_forge_a_line_or_a_field),
+        cmocka_unit_test(json_lines_hold_numbers_and_strings),
+        cmocka_unit_test(every_conversion_is_understood),
+        cmocka_unit_test(a_slip_in_the_format_is_shown_and_harms_nothing),
+        cmocka_unit_test(a_line_that_is_too_long_is_cut_and_closed),
+        cmocka_unit_test(a_request_id_can_stand_in_any_line),
+        cmocka_unit_test(a_loud_peer_is_counted_not_repeated),
+        cmocka_unit_test(lines_of_several_threads_do_not_mix),
+        cmocka_unit_test(times_are_written_in_utc),
     };
     if (pipe(pipe_ends) != 0) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
