@@ -36,7 +36,7 @@ bool intake_pin(const struct router_core *core, const struct deployment *d, cons
 static err_id validate(const struct router_core *core, const struct msg_generate *g, bool relayed, struct error *e) {
     if (core->draining) return error_set(e, ERR_DRAINING, "this router is shutting down");
     if (g->hops > HOPS_MAX) return error_set(e, ERR_INVALID_ARGUMENT, "the request came through %u routers", g->hops);
-    if (relayed && attempt_is_none(&g->attempt)) return error_set(e, ERR_PROTOCOL, "a relayed request names its attempt");
+    if (relayed && g->attempt.router == 0) return error_set(e, ERR_PROTOCOL, "a relayed request names its attempt");
     if (g->key.choice >= CHOICES_MAX) {
         return error_set_param(e, ERR_INVALID_ARGUMENT, "n", "choice %u, but at most %d answers are made", g->key.choice,
                                CHOICES_MAX);

@@ -183,6 +183,7 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
     core->counters.placements++;
     if (s->placed_before) core->counters.replacements++;
     s->placed_before = true;
+    s->placed_at = now;
     s->state = SESSION_PLACED;
     s->offer = o;
     s->answered = false;
@@ -248,7 +249,8 @@ void session_again(struct router_core *core, struct session *s, const struct err
 void session_bereaved(struct router_core *core, struct session *s, bool worker_died, ms_t now) {
     session_unplace(core, s, false);
     struct error why = {0};
-    if (worker_died) s->kills++, s->deaths++;
+    // What is over in the millisecond of the placement was over before: the request has not been there.
+    if (worker_died && (s->answered || now > s->placed_at)) s->kills++, s->deaths++;
     if (s->kills >= KILLS_MAX || s->deaths >= DEATHS_MAX) {
         core->counters.poisoned++;
         error_set(&why, ERR_POISON_REQUEST, "the request was refused because %u workers died while serving it", s->deaths);

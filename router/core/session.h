@@ -75,6 +75,7 @@ struct session {
     uint32_t load_prompt, load_decode; // counted in the offer's own load
     bool answered;                     // in this attempt: Accepted or Tokens came
     bool unproven;
+    ms_t placed_at;
     ms_t watch_at;
     uint32_t watch_ms;
     uint32_t kills, deaths, refusals;

@@ -98,6 +98,39 @@ static void silence_makes_a_link_suspect_then_dead_and_its_stream_goes_on_elsewh
     world_fini(&w);
 }
 
+static void after_a_pause_of_its_own_the_router_listens_before_it_judges(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4);
+    world_submit(&w, "m", 8, 8, 40, 0);
+    w.now += 5000; // stopped
+    w.tick_at = router_core_tick(w.core, w.now);
+    link_id dead;
+    assert_false(router_core_next_dead_link(w.core, &dead));
+    world_say_ready(&w, a, "m", 4, 2);
+    world_run(&w, 900);
+    assert_false(router_core_next_dead_link(w.core, &dead));
+    world_run(&w, 200);
+    assert_true(router_core_next_dead_link(w.core, &dead));
+    router_core_cancel(w.core, w.requests[0].session, w.now);
+    w.requests[0].session = NULL;
+    world_fini(&w);
+}
+
+static void workers_that_died_before_the_request_came_are_not_held_against_it(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id links[3] = {script_worker(&w, "a", 4), script_worker(&w, "b", 4), script_worker(&w, "c", 4)};
+    struct request *r = world_submit(&w, "m", 8, 8, 40, 0);
+    for (uint32_t i = 0; i < 3; i++) router_core_link_closed(w.core, links[i], w.now); // all noticed at once
+    assert_false(r->failed);
+    link_id d = script_worker(&w, "d", 4);
+    struct msg_generate g = *script_generate(&w, d);
+    script_finish(&w, d, &g, 0, 8);
+    assert_true(r->done);
+    world_fini(&w);
+}
+
 static void what_an_earlier_attempt_still_says_is_dropped_and_cancelled(void **state) {
     struct world w;
     script_world(&w);
@@ -402,6 +435,8 @@ int main(void) {
         cmocka_unit_test(an_incompatible_protocol_is_answered_and_ignored),
         cmocka_unit_test(every_link_hears_something_in_each_heartbeat),
         cmocka_unit_test(silence_makes_a_link_suspect_then_dead_and_its_stream_goes_on_elsewhere),
+        cmocka_unit_test(after_a_pause_of_its_own_the_router_listens_before_it_judges),
+        cmocka_unit_test(workers_that_died_before_the_request_came_are_not_held_against_it),
         cmocka_unit_test(what_an_earlier_attempt_still_says_is_dropped_and_cancelled),
         cmocka_unit_test(a_process_that_reconnects_gets_sync_and_goes_on_with_the_same_attempt),
         cmocka_unit_test(a_new_incarnation_under_the_same_name_kills_the_old_at_once),
