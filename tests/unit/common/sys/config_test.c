@@ -266,6 +266,20 @@ static void the_reference_names_every_key(void **state) {
     buf_free(&out);
 }
 
+static void the_reference_in_the_docs_is_this_one(void **state) {
+    static char docs[64 << 10];
+    struct buf out = {0};
+    FILE *file = fopen("docs/configuration.md", "r");
+    if (file == NULL) fail_msg("docs/configuration.md is not there: run this test in the root of the source");
+    size_t n = fread(docs, 1, sizeof docs - 1, file);
+    fclose(file);
+    assert_true(n > 0);
+    config_reference(&out);
+    if (strstr(docs, out.data) == NULL)
+        fail_msg("docs/configuration.md is old: put in it what shoal-router --config-reference says");
+    buf_free(&out);
+}
+
 // Bytes changed, cut and doubled at random, from a seed: nothing crashes, and what is accepted can be printed and read
 // again.
 static void damaged_files_never_crash_the_reader(void **state) {
@@ -312,6 +326,7 @@ int main(void) {
         cmocka_unit_test(files_that_cannot_be_read_are_one_sentence),
         cmocka_unit_test(a_running_configuration_takes_what_needs_no_restart),
         cmocka_unit_test(the_reference_names_every_key),
+        cmocka_unit_test(the_reference_in_the_docs_is_this_one),
         cmocka_unit_test(damaged_files_never_crash_the_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
