@@ -43,7 +43,7 @@ struct router_core {
 
 // Begins an event. If this process was away (stopped, starved) for longer than ticks may take, silence until now is ours,
 // not the others': what they said waits to be read.
-void core_enter(struct router_core *core, ms_t now);
+void core_begin(struct router_core *core, ms_t now);
 void core_say(struct router_core *core, link_id link, const struct msg *m);
 void core_emit(struct router_core *core, struct session *s, enum session_event event);
 uint64_t core_random(struct router_core *core);

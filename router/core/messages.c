@@ -180,7 +180,7 @@ static void handle(struct router_core *core, struct link *link, const struct msg
 }
 
 void router_core_message(struct router_core *core, link_id id, const struct msg *m, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     struct link *link = link_by_id(core, id);
     if (link == NULL) return;
     link_heard(core, link, now);

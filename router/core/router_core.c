@@ -20,7 +20,7 @@ void core_say(struct router_core *core, link_id id, const struct msg *m) {
 
 static void wire_send(void *ctx, link_id id, const struct msg *m) { core_say(ctx, id, m); }
 
-void core_enter(struct router_core *core, ms_t now) {
+void core_begin(struct router_core *core, ms_t now) {
     ms_t away = now - core->now, usual = core->options.timers.heartbeat_ms + core->options.timers.suspect_ms / 2;
     if (away > usual) {
         LIST_FOREACH(node, &core->link_list) { LIST_ENTRY(node, struct link, node)->health.heard_at += away; }
@@ -164,12 +164,12 @@ void router_core_destroy(struct router_core *core) {
 // --- links
 
 void router_core_link_opened(struct router_core *core, link_id id, bool dialled, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     if (id != 0 && link_by_id(core, id) == NULL) link_open(core, id, dialled, now);
 }
 
 void router_core_link_closed(struct router_core *core, link_id id, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     struct link *link = link_by_id(core, id);
     if (link) link_drop(core, link, false, now);
     core_settle(core, now);
@@ -185,7 +185,7 @@ bool router_core_next_dead_link(struct router_core *core, link_id *link) {
 
 struct session *router_core_submit(struct router_core *core, const struct msg_generate *g, void *user,
                                    struct msg_rejected *rejected, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     if (session_find(core, &g->key)) {
         *rejected = (struct msg_rejected){.key = g->key};
         core->counters.requests++;
@@ -203,7 +203,7 @@ struct session *router_core_submit(struct router_core *core, const struct msg_ge
 }
 
 void router_core_cancel(struct router_core *core, struct session *s, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     if (s->request.keep && s->state != SESSION_ENDED)
         session_abandon(core, s, now);
     else
@@ -212,7 +212,7 @@ void router_core_cancel(struct router_core *core, struct session *s, ms_t now) {
 }
 
 void router_core_release(struct router_core *core, struct session *s, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     session_end(core, s, now);
     core_settle(core, now);
 }
@@ -220,7 +220,7 @@ void router_core_release(struct router_core *core, struct session *s, ms_t now) 
 // --- time
 
 ms_t router_core_tick(struct router_core *core, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     for (struct due *d; (d = due_pop(&core->due, now)) != NULL;) {
         if (d->kind == DUE_SESSION)
             session_tick(core, LIST_ENTRY(d, struct session, due), now);
@@ -234,7 +234,7 @@ ms_t router_core_tick(struct router_core *core, ms_t now) {
 }
 
 void router_core_drain(struct router_core *core, ms_t now) {
-    core_enter(core, now);
+    core_begin(core, now);
     core->draining = true;
     LIST_FOREACH(node, &core->link_list) {
         struct link *link = LIST_ENTRY(node, struct link, node);
