@@ -189,12 +189,16 @@ void core_link_opened(struct client_core *core, int router, ms_t now) {
     say_hello(core, router, true, now);
 }
 
-void core_link_closed(struct client_core *core, int router, ms_t now) {
+static void lose_link(struct client_core *core, int router, ms_t same_router_until, ms_t now) {
     struct core_router *r = &core->routers[router];
     if (!r->open) return;
     r->open = r->greeted = false;
     for (struct call *c = core->calls; c; c = c->next)
-        if (c->state == CALL_PLACED && c->router == router) wait_again(core, c, now + CORE_SAME_ROUTER_MS, now);
+        if (c->state == CALL_PLACED && c->router == router) wait_again(core, c, same_router_until, now);
+}
+
+void core_link_closed(struct client_core *core, int router, ms_t now) {
+    lose_link(core, router, now + CORE_SAME_ROUTER_MS, now);
 }
 
 // A router is back that had a call which went elsewhere meanwhile: taken up again, so that it may be cancelled.
@@ -401,7 +405,7 @@ static ms_t tick_router(struct client_core *core, int router, ms_t now) {
     struct link_timers t = timers_of(core, r);
     if (link_health_state(&r->health, &t, now) == LINK_DEAD) {
         r->dead = true;
-        core_link_closed(core, router, now);
+        lose_link(core, router, now, now); // has been waited for long enough
         return MS_NEVER;
     }
     if (r->greeted && r->health.said_at + t.heartbeat_ms <= now) {

@@ -100,7 +100,7 @@ static int run(struct shoal *s, const char *model, uint64_t seed, double tempera
     snprintf(question, sizeof question, "Count from 1 to %d.", COUNT_TO);
     char *messages = answer_messages(NULL, question, strlen(question));
     r.model = model, r.messages_json = messages, r.has_seed = true, r.seed = seed, r.temperature = (float)temperature;
-    r.deadline_ms = 120000;
+    r.deadline_ms = 120000, r.max_tokens = 1000;
     struct shoal_failure why;
     answer_begin(&d->answer);
     int failed = shoal_generate(s, &r, on_event, d, &why);

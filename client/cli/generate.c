@@ -80,6 +80,7 @@ static int ask(struct shoal *s, struct cli_interrupt *interrupt, const struct ge
         print_json(&a);
     else if (a.text.len > 0 && a.text.data[a.text.len - 1] != '\n')
         putchar('\n');
+    fflush(stdout);
     answer_free(&a);
     if (!failed) return 0;
     return cli_fail(a.router[0] ? EXIT_ANSWER : EXIT_USAGE, &why); // without a router: never asked
