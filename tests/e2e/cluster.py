@@ -107,8 +107,8 @@ class Process:
 
 
 class Router(Process):
-    def __init__(self, cluster, name, region, peers=(), extra=()):
-        args = [f"{BIN}/shoal-router", "--name", name, "--region", region, "--http", "127.0.0.1:0", "--zmq", "tcp://127.0.0.1:0"]
+    def __init__(self, cluster, name, region, peers=(), zmq="tcp://127.0.0.1:0", extra=()):
+        args = [f"{BIN}/shoal-router", "--name", name, "--region", region, "--http", "127.0.0.1:0", "--zmq", zmq]
         args += ["--config", cluster.config, "--admin", f"unix:{cluster.dir}/{name}.sock"]
         for p in peers:
             args += ["--peer", p]
@@ -233,10 +233,15 @@ class Cluster:
         elif bad:
             raise AssertionError("\n".join(f"{p.name} ended with {p.p.returncode}:\n{p.log()[-6000:]}" for p in bad))
 
-    def router(self, name, region="north", peers=(), extra=()):
-        r = Router(self, name, region, peers, extra)
+    def router(self, name, region="north", peers=(), zmq="tcp://127.0.0.1:0", extra=()):
+        r = Router(self, name, region, peers, zmq, extra)
         self.processes.append(r)
         return r
+
+    def router_pair(self):
+        """A router in north and one in south, each the other's peer."""
+        north, south = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        return self.router("north-1", "north", [south], north), self.router("south-1", "south", [north], south)
 
     def worker(self, name, region, routers, *args):
         w = Worker(self, name, region, routers, args)
