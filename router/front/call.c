@@ -86,6 +86,7 @@ static void add_headers(struct call *c, const struct session_view *v) {
 static void name_origin(struct call *c, const struct session_view *v) {
     snprintf(c->answer.replica, sizeof c->answer.replica, "%s", v->replica);
     c->answer.attempt = v->attempt.counter;
+    c->answer.seed = v->seed;
     c->answer.fingerprint = v->fingerprint;
 }
 

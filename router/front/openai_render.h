@@ -16,6 +16,7 @@ struct openai_answer {
     bool include_usage;
     char replica[NAME_SIZE]; // named in the last chunk or the body
     uint32_t attempt;
+    uint64_t seed; // the client's, or the router's: with it the answer can be had again
 };
 
 // --- streaming: each writes one or more whole events

@@ -70,7 +70,7 @@ def start_on(r, body, name, on_text):
 
 
 def test_a_request_without_a_seed_is_the_same_after_a_kill():
-    """The router gives the seed before the first attempt: the text of the second attempt continues the first's."""
+    """The router gives the seed before the first attempt and names it: the same request with it, undisturbed, says the same."""
     with Cluster() as c:
         r = c.router("r1")
         first = c.mock("first", "north", [r], *PACED)
@@ -86,6 +86,7 @@ def test_a_request_without_a_seed_is_the_same_after_a_kill():
 
         got = stream(r, ask("no seed", 400, temperature=1), on_text=on_text)
         assert got["done"] and len(got["text"]) == 400 and got["shoal"]["attempt"] == 2
+        assert stream(r, ask("no seed", 400, temperature=1, seed=got["shoal"]["seed"]))["text"] == got["text"]
 
 
 def test_a_request_that_kills_its_workers_is_refused_after_two():
