@@ -101,7 +101,10 @@ err_id request_read(const struct shoal_request *r, const char *tenant, struct bu
         return error_set_param(e, ERR_INVALID_ARGUMENT, "request_id", "request_id is not 32 hex digits");
     }
     out->seed = r->seed;
-    if (!r->has_seed) draw_random(&out->seed, sizeof out->seed);
+    if (!r->has_seed) {
+        draw_random(&out->seed, sizeof out->seed);
+        out->seed >>= 1; // so that it can be written as a signed number and given again
+    }
     TRY(write_body(r, body, e));
     size_t text = r->messages_json ? strlen(r->messages_json) : r->prompt ? r->prompt_len : (size_t)r->n_tokens * 4;
     out->prompt_bytes = (uint32_t)text;

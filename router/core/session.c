@@ -27,7 +27,8 @@ static void copy_request(struct router_core *core, struct session *s, const stru
     }
     if (!g->has_seed) {
         s->request.has_seed = true;
-        s->request.seed = hash_mix(core->options.seed + ++core->seed_count * UINT64_C(0x9e3779b97f4a7c15));
+        uint64_t bits = hash_mix(core->options.seed + ++core->seed_count * UINT64_C(0x9e3779b97f4a7c15));
+        s->request.seed = bits >> 1; // so that it can be written as a signed number and given again
     }
     s->log = record_log_create();
     for (uint32_t i = 0; i < g->records.count; i++) {

@@ -80,7 +80,7 @@ static void append_usage(struct buf *out, const struct usage *u) {
 static void append_origin(struct buf *out, const struct openai_answer *a) {
     buf_str(out, ",\"shoal\":{\"replica\":");
     append_text(out, a->replica);
-    buf_printf(out, ",\"attempt\":%u,\"seed\":%lld}", a->attempt, (long long)(int64_t)a->seed);
+    buf_printf(out, ",\"attempt\":%u,\"seed\":%lld}", a->attempt, (long long)a->seed);
 }
 
 static void append_number(struct buf *out, float value) { buf_printf(out, "%.6g", isfinite(value) ? (double)value : -9999.0); }
