@@ -180,7 +180,6 @@ static void add_row(struct scheduler *s, struct making *m, struct sequence *seq,
     seq->planned = end;
     seq->in_flight++;
     seq->unsampled += samples;
-    seq->row_step = m->plan->step;
     m->budget -= q_len;
 }
 
@@ -201,7 +200,7 @@ static void add_decode_rows(struct scheduler *s, struct making *m) {
 }
 
 static void add_chunk(struct scheduler *s, struct making *m, struct sequence *seq) {
-    if (seq->unsampled > 0 || seq->row_step == m->plan->step || !sequence_may_run(seq)) return;
+    if (!sequence_may_run(seq)) return;
     uint32_t q_len = seq->n_tokens - seq->planned;
     if (q_len > s->chunk_tokens) q_len = s->chunk_tokens;
     if (q_len > m->budget) q_len = m->budget;

@@ -7,8 +7,8 @@
 //
 // Why it always gets on. Age is the order of first admission and is kept. The oldest sequence that is not done and not
 // paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer than
-// all blocks together. It stands at the head of the waiting list whenever it waits, and each plan with budget ≥ 1 has a row
-// of some sequence that can run, the budget going round when it is smaller than the number of answers.
+// all blocks together. It stands at the head of the waiting list whenever it waits, and budget goes to the oldest first. A
+// budget smaller than the slots limits how many answers run: a slot is given only when budget is left for its prompt.
 #pragma once
 #include <stddef.h>
 #include "worker/core/blocks.h"

@@ -28,7 +28,6 @@ struct sequence {
     uint32_t planned, computed;
     uint32_t unsampled, in_flight; // sampling rows, and all rows, in unanswered plans
     uint32_t slot;                 // SLOT_NONE: none
-    uint64_t row_step;             // the last plan with a row of it; 0: none
     uint64_t age;                  // order of first admission to a slot: the lower the older
     bool resumed;                  // came with records: goes ahead of fresh ones
     bool cut_short;                // ENDED from outside

@@ -84,6 +84,8 @@ static void a_router_of_another_protocol_is_ignored(void **state) {
 
 static void something_is_said_in_every_heartbeat_and_everything_once_a_second(void **state) {
     struct world *w = plain();
+    world_generate(w, 1, 10, 3);
+    world_settle(w, 3000);
     world_turns(w, 100);
     struct world_status before = w->status[1];
     uint32_t s = before.n;
@@ -257,6 +259,9 @@ static void a_failed_engine_rejects_everything_and_is_not_called_again(void **st
     for (uint32_t i = 0; i < 6; i++) s[i] = long_stream(w, 60);
     for (uint32_t i = 0; i < 6; i++) world_ask(w, s[i], 1);
     world_turns(w, 10);
+    w->other_request = w->hold_preparations = true;
+    world_ask_next(w, s[0], 1); // its old sequence waits for its last plans
+    world_ask_next(w, s[5], 1);
     worker_core_failed(w->core, w->now);
     worker_core_check(w->core);
     assert_int_equal(w->status[1].state, LIFECYCLE_FAILED);
@@ -270,7 +275,9 @@ static void a_failed_engine_rejects_everything_and_is_not_called_again(void **st
     world_ask(w, t, 1);
     assert_int_equal(w->streams[t].refusal.error.id, ERR_UNAVAILABLE);
     w->hold_steps = true;
+    w->hold_preparations = false;
     world_turns(w, 300);
+    assert_int_equal(w->users, 0);
     worker_core_step_done(w->core, 1, NULL, 0, 0, w->now); // an answer that was under way
     assert_int_equal(world_counters(w).streams, 0);
     assert_true(worker_core_idle(w->core));

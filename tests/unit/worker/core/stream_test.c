@@ -194,6 +194,83 @@ static void a_resumed_stream_goes_on_behind_its_records(void **state) {
     struct worker_counters c = world_counters(w);
     assert_int_equal(c.decoded_tokens, w->streams[s].end.n_tokens - 25); // exactly the missing ones
     assert_int_equal(c.prefilled_tokens, 35);
+    assert_int_equal(w->streams[s].least_offset, 25); // what the router has is not sent
+    world_destroy(w);
+}
+
+static void records_that_this_worker_never_made_start_a_new_sequence(void **state) {
+    struct world *w = plain();
+    uint32_t s = long_stream(w, 40);
+    world_ask(w, s, 1);
+    world_turns(w, 6);
+    uint32_t had = record_log_count(w->streams[s].log), tokens[WORLD_TOKENS];
+    enum finish finish;
+    world_expected(w, s, tokens, &finish);
+    assert_true(had > 0 && had < 20);
+    for (uint32_t i = had; i < 20; i++) { // made elsewhere meanwhile
+        struct record r = {.token = tokens[i]};
+        record_log_append(w->streams[s].log, &r);
+    }
+    world_ask_next(w, s, 1);
+    world_settle(w, 2000);
+    world_assert_whole(w, s);
+    assert_int_equal(world_counters(w).accepted, 2);
+    world_destroy(w);
+}
+
+static void records_that_contradict_the_log_start_a_new_sequence(void **state) {
+    struct world *w = plain();
+    uint32_t s = long_stream(w, 40);
+    world_ask(w, s, 1);
+    world_turns(w, 12);
+    record_log_destroy(w->streams[s].log); // the stream of another incarnation, say
+    w->streams[s].log = record_log_create();
+    struct record r = {.token = 1};
+    record_log_append(w->streams[s].log, &r);
+    world_ask_next(w, s, 1);
+    world_turns(w, 2);
+    assert_int_equal(world_counters(w).superseded, 1);
+    world_turns(w, 20);
+    assert_int_equal(world_counters(w).accepted, 2);
+    assert_int_equal(record_log_get(w->streams[s].log, 0).token, 1);
+    world_cancel(w, s, 1);
+    world_settle(w, 3000);
+    world_destroy(w);
+}
+
+static void a_stream_parked_while_it_is_prepared_runs_no_further_than_others(void **state) {
+    struct world *w = plain(); // orphan_tokens 16
+    uint32_t s = long_stream(w, 60);
+    w->hold_preparations = true;
+    world_ask(w, s, 1);
+    world_close_link(w, 1);
+    w->hold_preparations = false;
+    world_turns(w, 200);
+    assert_int_equal(world_counters(w).decoded_tokens, 16);
+    link_id link = world_open_link(w);
+    world_ask(w, s, link);
+    world_settle(w, 3000);
+    world_assert_whole(w, s);
+    world_destroy(w);
+}
+
+static void tokens_for_a_stream_that_was_replaced_are_void(void **state) {
+    struct world *w = plain();
+    uint32_t s = long_stream(w, 40);
+    world_ask(w, s, 1);
+    world_turns(w, 8);
+    w->hold_steps = true;
+    w->other_request = true;
+    world_ask_next(w, s, 1);
+    uint64_t before = world_counters(w).decoded_tokens;
+    assert_int_equal(world_counters(w).plans_in_flight, 2);
+    world_step(w);
+    world_step(w);
+    assert_int_equal(world_counters(w).decoded_tokens, before);
+    assert_int_equal(w->users, 0); // the old one's; the new one is still prepared
+    w->hold_steps = false;
+    world_settle(w, 3000);
+    world_assert_whole(w, s);
     world_destroy(w);
 }
 
@@ -514,6 +591,10 @@ int main(void) {
         cmocka_unit_test(whoever_listens_to_the_old_attempt_elsewhere_is_told),
         cmocka_unit_test(an_earlier_attempt_is_told_that_it_is_superseded),
         cmocka_unit_test(a_resumed_stream_goes_on_behind_its_records),
+        cmocka_unit_test(records_that_this_worker_never_made_start_a_new_sequence),
+        cmocka_unit_test(records_that_contradict_the_log_start_a_new_sequence),
+        cmocka_unit_test(a_stream_parked_while_it_is_prepared_runs_no_further_than_others),
+        cmocka_unit_test(tokens_for_a_stream_that_was_replaced_are_void),
         cmocka_unit_test(a_stream_that_lacks_only_its_done_gets_it_without_a_step),
         cmocka_unit_test(after_a_reconnect_sync_finds_the_stream),
         cmocka_unit_test(a_stream_that_is_not_here_is_unknown),

@@ -182,6 +182,7 @@ static void take_stream_message(struct world *w, link_id link, const struct msg 
         break;
     case MSG_TOKENS:
         assert_true(m->tokens.records.count > 0 && m->tokens.records.count <= RECORDS_PER_FRAME);
+        if (s->n_tokens++ == 0 || m->tokens.offset < s->least_offset) s->least_offset = m->tokens.offset;
         stream_rx_on_tokens(&s->rx, WORKER_INCARNATION, &m->tokens, s->log, &sink, w->now);
         break;
     case MSG_DONE:

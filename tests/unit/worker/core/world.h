@@ -29,7 +29,8 @@ struct world_stream {
     link_id link; // where Generate was last sent
     bool asked, accepted, done, rejected, unknown, superseded;
     uint32_t accepted_max_tokens;
-    struct msg_done end; // done; its tail is copied
+    uint32_t n_tokens, least_offset; // Tokens messages taken; the least offset of them
+    struct msg_done end;             // done; its tail is copied
     char tail[64];
     struct msg_rejected refusal;
     uint32_t n_done, n_accepted, n_rejected, n_unknown, n_superseded; // messages taken, of the current attempt
