@@ -39,13 +39,6 @@ static void on_superseded(struct router_core *core, struct link *link, const str
     if (s == NULL || attempt_compare(&m->by, &s->attempt) <= 0) return;
     struct error why = {0};
     session_unplace(core, s, false);
-    // Refused as old before it began: another router, which this client has left, had it there. Take it over. A stream that
-    // was running here has been taken over by somebody else: it is theirs.
-    if (!s->relayed && !s->answered && ++s->refusals <= REFUSALS_MAX) {
-        s->attempt.takeover = m->by.takeover + 1;
-        session_enqueue(core, s, now);
-        return;
-    }
     error_set(&why, ERR_SUPERSEDED, "a later attempt took the request over");
     session_fail(core, s, &why, 0, now);
 }
