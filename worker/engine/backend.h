@@ -67,6 +67,8 @@ struct backend {
     enum engine_answer (*ticket_poll)(struct engine *engine, engine_ticket ticket, uint64_t *hash, struct error *e);
     void (*ticket_cancel)(struct engine *engine, engine_ticket ticket);
 
+    // Rows of a submitted, unanswered step; 0 when there is no such step.
+    uint32_t (*step_rows)(struct engine *engine, uint64_t step);
     // Expected time of a step, from what was measured so far; before that from the device's figures.
     uint32_t (*step_cost_us)(struct engine *engine, const struct engine_load *load);
     // Answers every submitted step (results are dropped) and leaves the engine idle; clears an abort. Slots stay open.

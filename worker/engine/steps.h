@@ -19,7 +19,7 @@ struct steps {
     uint32_t first, count;
     uint64_t last_step;
     uint64_t answered_us; // when the last step was
-    bool any; // last_step is set
+    bool any;             // last_step is set
     size_t bytes_max;
 };
 

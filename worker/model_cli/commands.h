@@ -4,5 +4,6 @@
 
 int shoal_model_logits(int argc, char **argv);
 int shoal_model_generate(int argc, char **argv);
+int shoal_model_replay(int argc, char **argv);
 int shoal_model_tokenize(int argc, char **argv);
 int shoal_model_template(int argc, char **argv);

@@ -11,6 +11,7 @@ static const struct {
 } commands[] = {
     {"logits", shoal_model_logits, "the likeliest next tokens after a prompt, with their logits"},
     {"generate", shoal_model_generate, "a greedy answer"},
+    {"replay", shoal_model_replay, "a recording of a worker's engine, run again and compared"},
     {"tokenize", shoal_model_tokenize, "text to token ids, and back with --decode"},
     {"template", shoal_model_template, "chat messages to the prompt that the model's template makes of them"},
 };

@@ -40,16 +40,7 @@ static bool has_head(const struct cpu *c) { return c->plan.opts.layer_end == c->
 
 static err_id cpu_probe(struct engine_device *d, struct error *e) {
     *d = (struct engine_device){.cores = pool_default_threads()};
-    unsigned long long kb = 0, total = 0, available = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, "MemTotal: %llu", &kb) == 1) total = kb * 1024;
-        if (sscanf(line, "MemAvailable: %llu", &kb) == 1) available = kb * 1024;
-    }
-    if (f != NULL) fclose(f);
-    d->memory_bytes = total;
-    d->memory_free_bytes = available;
+    cpu_memory(&d->memory_bytes, &d->memory_free_bytes);
     snprintf(d->name, sizeof d->name, "cpu (%s)", kernels_pick(ISA_BEST)->name);
     return ERR_NONE;
 }
@@ -365,6 +356,11 @@ static void cpu_quiesce(struct engine *engine) {
 
 static void cpu_abort(struct engine *engine) { atomic_store(&cpu_of(engine)->aborted, true); }
 
+static uint32_t cpu_step_rows(struct engine *engine, uint64_t id) {
+    const struct step *step = steps_find(&cpu_of(engine)->steps, id);
+    return step == NULL ? 0 : step->plan.head->n_rows;
+}
+
 static uint32_t cpu_step_cost_us(struct engine *engine, const struct engine_load *load) {
     return cost_us(&cpu_of(engine)->cost, load);
 }
@@ -469,6 +465,7 @@ const struct backend cpu_backend = {
     .kv_import = cpu_kv_import,
     .ticket_poll = cpu_ticket_poll,
     .ticket_cancel = cpu_ticket_cancel,
+    .step_rows = cpu_step_rows,
     .step_cost_us = cpu_step_cost_us,
     .quiesce = cpu_quiesce,
     .abort = cpu_abort,

@@ -6,15 +6,16 @@
 
 enum { BLOCK_TOKENS = 32, BATCH_TOKENS = 256, SLOTS = 16, LOGITS_LEAST = 64 };
 
-static uint64_t memory_available(void) {
-    unsigned long long kb = 0;
+void cpu_memory(uint64_t *total, uint64_t *available) {
+    unsigned long long kb;
     char line[128];
+    *total = *available = 0;
     FILE *f = fopen("/proc/meminfo", "re");
-    if (f == NULL) return UINT64_C(1) << 30;
-    while (fgets(line, sizeof line, f) != NULL && sscanf(line, "MemAvailable: %llu kB", &kb) != 1) {
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "MemTotal: %llu kB", &kb) == 1) *total = kb * 1024;
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1) *available = kb * 1024;
     }
-    fclose(f);
-    return kb * 1024;
+    if (f != NULL) fclose(f);
 }
 
 static err_id fill_opts(struct engine_opts *o, const struct model_spec *s, struct error *e) {
@@ -48,7 +49,9 @@ static err_id plan_cache(struct cpu_plan *p, struct error *e) {
     uint64_t block = cache_block_bytes(p->spec, o->layer_first, o->layer_end, o->block_tokens);
     uint64_t each = (o->context + o->block_tokens - 1) / o->block_tokens, bytes = o->kv_bytes;
     if (bytes == 0) {
-        uint64_t half = memory_available() / 2;
+        uint64_t total, half;
+        cpu_memory(&total, &half);
+        half /= 2;
         bytes = each * o->slots * block;
         if (bytes > half) bytes = half;
     }
@@ -100,5 +103,10 @@ err_id cpu_plan(const struct engine_opts *opts, struct cpu_plan *p, struct error
     p->mem.weights_bytes = weights_bytes(opts->model, p->spec, o->layer_first, o->layer_end);
     p->mem.workspace_bytes = forward_bytes(p->spec, o->layer_first, o->layer_end, &p->forward, o->threads);
     plan_info(p);
-    return ERR_NONE;
+    uint64_t total, available, needed = p->mem.weights_bytes + p->mem.kv_bytes + p->mem.workspace_bytes;
+    cpu_memory(&total, &available);
+    if (total == 0 || needed <= total) return ERR_NONE;
+    return error_set(e, ERR_CONFIG, "%.1f GB are needed (weights %.1f, KV %.1f, work buffers %.1f), the machine has %.1f GB",
+                     (double)needed / 1e9, (double)p->mem.weights_bytes / 1e9, (double)p->mem.kv_bytes / 1e9,
+                     (double)p->mem.workspace_bytes / 1e9, (double)total / 1e9);
 }

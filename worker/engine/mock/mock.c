@@ -312,6 +312,11 @@ static enum engine_answer mock_ticket_poll(struct engine *engine, engine_ticket 
 }
 static void mock_ticket_cancel(struct engine *engine, engine_ticket ticket) {}
 
+static uint32_t mock_step_rows(struct engine *engine, uint64_t id) {
+    const struct step *step = steps_find(&mock_of(engine)->steps, id);
+    return step == NULL ? 0 : step->plan.head->n_rows;
+}
+
 static uint32_t mock_step_cost_us(struct engine *engine, const struct engine_load *load) {
     uint32_t decodes = load->rows < load->tokens ? load->rows : load->tokens;
     return (uint32_t)step_us(mock_of(engine), load->tokens - decodes, decodes > 0);
@@ -353,6 +358,7 @@ const struct backend mock_backend = {
     .kv_import = mock_kv_import,
     .ticket_poll = mock_ticket_poll,
     .ticket_cancel = mock_ticket_cancel,
+    .step_rows = mock_step_rows,
     .step_cost_us = mock_step_cost_us,
     .quiesce = mock_quiesce,
     .abort = mock_abort,
