@@ -2,14 +2,13 @@
 import json
 import os
 import subprocess
-import sys
-import tempfile
 
 import numpy as np
+import pytest
 
 from reference import Reference, write_tensors
 
-SHOAL_MODEL = sys.argv[1] if len(sys.argv) > 1 else "build/bin/shoal-model"
+SHOAL_MODEL = os.path.join(os.environ.get("SHOAL_BUILD", "build"), "bin", "shoal-model")
 BOUND = 2e-3  # of max |difference| / max |logit|
 
 
@@ -155,17 +154,37 @@ def compare(folder, rng):
     return worst
 
 
-def test_models():
-    kinds = ["DeepseekV3ForCausalLM"] * 8 + ["DeepseekV2ForCausalLM"] * 6 + ["LlamaForCausalLM"] * 6
-    kinds += ["MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"] * 3
-    worst = {}
-    for seed, kind in enumerate(kinds):
-        rng = np.random.default_rng(seed)
-        with tempfile.TemporaryDirectory() as folder:
-            write_model(folder, random_config(kind, rng), rng, "BF16" if seed % 4 else pick(rng, "F32", "F16"))
-            worst[kind] = max(worst.get(kind, 0), compare(folder, rng))
-    for kind, error in worst.items():
-        print(f"{kind}: worst relative error {error:.1e}")
+KINDS = ["DeepseekV3ForCausalLM"] * 8 + ["DeepseekV2ForCausalLM"] * 6 + ["LlamaForCausalLM"] * 6
+KINDS += ["MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"] * 3
+
+
+@pytest.mark.parametrize("seed", range(len(KINDS)))
+def test_logits_agree_with_the_reference(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    write_model(tmp_path, random_config(KINDS[seed], rng), rng, "BF16" if seed % 4 else pick(rng, "F32", "F16"))
+    error = compare(str(tmp_path), rng)
+    print(f"{KINDS[seed]}: relative error {error:.1e}")
+
+
+def test_generate_takes_the_likeliest_token_each_time(tmp_path):
+    rng = np.random.default_rng(5)
+    c = random_config("DeepseekV3ForCausalLM", rng)
+    write_model(tmp_path, c, rng, "BF16")
+    ref, tokens = Reference(str(tmp_path)), [3, 1, 4]
+    args = ("generate", "--model", str(tmp_path), "--tokens", "3,1,4", "--max-tokens", "20")
+    r = run(*args, "--ignore-eos")
+    assert r.returncode == 0, r.stderr
+    got = json.loads(r.stdout)
+    assert len(got["tokens"]) == len(got["logprobs"]) == 20
+    for token, logprob in zip(got["tokens"], got["logprobs"]):
+        want = ref.logits(np.array(tokens))[-1]
+        total = want.max() + np.log(np.exp(want - want.max()).sum())
+        assert want.max() - want[token] <= 2 * BOUND * np.abs(want).max()
+        assert abs(logprob - (want[token] - total)) <= 2 * BOUND * np.abs(want).max()
+        tokens.append(token)
+    with open(tmp_path / "generation_config.json", "w") as f:
+        json.dump({"eos_token_id": got["tokens"][6]}, f)
+    assert json.loads(run(*args).stdout)["tokens"] == got["tokens"][:got["tokens"].index(got["tokens"][6]) + 1]
 
 
 def refused(why, *args):
@@ -175,45 +194,40 @@ def refused(why, *args):
     assert len(lines) == 1 and why in lines[0], (why, r.stderr)
 
 
-def test_bad_input():
+def test_bad_input_gets_one_sentence(tmp_path):
     rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        c = random_config("LlamaForCausalLM", rng)
-        write_model(folder, c, np.random.default_rng(1), "BF16")
-        path = os.path.join(folder, "config.json")
-        logits = ("logits", "--model", folder, "--tokens")
-        assert run(*logits, "1").returncode == 0
-        refused("outside the vocabulary", *logits, str(c["vocab_size"]))
-        refused("token ids with commas", *logits, "1,,2")
-        refused("token ids with commas", *logits, "")
-        refused("the context holds 512", *logits, ",".join(["1"] * 513))
-        refused("config.json is missing", "logits", "--model", folder + "/none", "--tokens", "1")
-        refused("no device", *logits, "1", "--device", "abacus")
-        for change, why in (({"architectures": ["FooForCausalLM"]}, "FooForCausalLM"), ({"hidden_size": -1}, "hidden_size"),
-                            ({"hidden_size": c["hidden_size"] + 2}, "of the wrong shape"), ({"num_hidden_layers": 9}, "missing"),
-                            ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": 3}, "rope_scaling"),
-                            ({"quantization_config": {"bits": 4}}, "quantised"), ({"hidden_act": "relu"}, "relu"),
-                            ({"eos_token_id": 10 ** 6}, "eos_token_id")):
-            with open(path, "w") as f:
-                json.dump(dict(c, **change), f)
-            refused(why, *logits, "1")
+    folder = str(tmp_path)
+    c = random_config("LlamaForCausalLM", rng)
+    write_model(folder, c, np.random.default_rng(1), "BF16")
+    path = os.path.join(folder, "config.json")
+    logits = ("logits", "--model", folder, "--tokens")
+    assert run(*logits, "1").returncode == 0
+    refused("outside the vocabulary", *logits, str(c["vocab_size"]))
+    refused("token ids with commas", *logits, "1,,2")
+    refused("token ids with commas", *logits, "")
+    refused("the context holds 512", *logits, ",".join(["1"] * 513))
+    refused("config.json is missing", "logits", "--model", folder + "/none", "--tokens", "1")
+    refused("no device", *logits, "1", "--device", "abacus")
+    for change, why in (({"architectures": ["FooForCausalLM"]}, "FooForCausalLM"), ({"hidden_size": -1}, "hidden_size"),
+                        ({"hidden_size": c["hidden_size"] + 2}, "of the wrong shape"), ({"num_hidden_layers": 9}, "missing"),
+                        ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": 3}, "rope_scaling"),
+                        ({"quantization_config": {"bits": 4}}, "quantised"), ({"hidden_act": "relu"}, "relu"),
+                        ({"eos_token_id": 10 ** 6}, "eos_token_id")):
         with open(path, "w") as f:
-            f.write(json.dumps(c)[:-5])
-        refused("config.json", *logits, "1")
-        with open(path, "w") as f:
-            json.dump(c, f)
-        file = sorted(n for n in os.listdir(folder) if n.endswith(".safetensors"))[-1]
-        file = os.path.join(folder, file)
-        with open(file, "rb") as f:
-            raw = f.read()
-        for broken, why in ((raw[:-10], "cut off"), (raw[:4], "cut off"), (raw + b"x", "after its last tensor"), (b"", "empty"),
-                            (raw[:8] + b"}" + raw[9:], "JSON"), (b"\xff" * 8 + raw[8:], "cut off")):
-            with open(file, "wb") as f:
-                f.write(broken)
-            refused(why, *logits, "1")
+            json.dump(dict(c, **change), f)
+        refused(why, *logits, "1")
+    with open(path, "w") as f:
+        f.write(json.dumps(c)[:-5])
+    refused("config.json", *logits, "1")
+    with open(path, "w") as f:
+        json.dump(c, f)
+    file = sorted(n for n in os.listdir(folder) if n.endswith(".safetensors"))[-1]
+    file = os.path.join(folder, file)
+    with open(file, "rb") as f:
+        raw = f.read()
+    for broken, why in ((raw[:-10], "cut off"), (raw[:4], "cut off"), (raw + b"x", "after its last tensor"), (b"", "empty"),
+                        (raw[:8] + b"}" + raw[9:], "JSON"), (b"\xff" * 8 + raw[8:], "cut off")):
+        with open(file, "wb") as f:
+            f.write(broken)
+        refused(why, *logits, "1")
 
-
-if __name__ == "__main__":
-    test_models()
-    test_bad_input()
-    print("ok")
