@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/base/check.h"
+#include "worker/model/model.h"
 
 struct recorder {
     struct engine engine; // first
@@ -97,6 +98,7 @@ static enum engine_answer record_result_of(struct engine *engine, uint64_t step,
     }
     write_frame(r, RECORD_RESULT, (struct part[]){{&head, sizeof head}, {rows, result->n_rows * sizeof *rows}}, 2);
     free(rows);
+    if (r->file != NULL) fflush(r->file); // a killed process leaves whole steps
     return a;
 }
 
@@ -198,13 +200,12 @@ static const struct backend record_backend = {
     .destroy = record_destroy,
 };
 
-err_id record_wrap(struct engine **engine, const struct engine_opts *opts, const char *model, const char *path,
-                   struct error *e) {
+err_id record_wrap(struct engine **engine, const struct engine_opts *opts, const char *path, struct error *e) {
     const struct engine_info *info = (*engine)->ops->info(*engine);
     struct record_head h = {.magic = "SHOALRE", .version = RECORD_VERSION, .head_bytes = sizeof h, .mock = opts->mock};
     h.magic[7] = 'C';
     snprintf(h.device, sizeof h.device, "%s", (*engine)->ops->name);
-    snprintf(h.model, sizeof h.model, "%s", model == NULL ? "" : model);
+    snprintf(h.model, sizeof h.model, "%s", opts->model == NULL ? "" : model_folder(opts->model));
     (*engine)->ops->fingerprint(*engine, h.fingerprint);
     h.slots = info->limits.slots;
     h.rows = info->limits.caps.rows;

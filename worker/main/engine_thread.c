@@ -2,11 +2,10 @@
 
 #include "common/base/check.h"
 #include "common/base/spsc.h"
+#include "worker/engine/record.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -43,7 +42,6 @@ struct engine_thread {
     uint32_t result_next;
     uint32_t queue_head, queue_len; // steps submitted to the backend and unanswered
     uint64_t *queue_steps;
-    FILE *record;
     // written by the engine thread before READY
     struct engine_info info;
     char fingerprint[ENGINE_FINGERPRINT_MAX];
@@ -86,19 +84,14 @@ static err_id bring_up(struct engine_thread *t, struct error *e) {
     t->info = *b->info(t->engine);
     b->fingerprint(t->engine, t->fingerprint);
     measure_rates(t);
+    if (t->options.record_path != NULL) TRY(record_wrap(&t->engine, &t->options.engine, t->options.record_path, e));
     for (uint32_t i = 0; i < t->n_plans; i++)
         t->results[i] = xcalloc(t->info.limits.caps.rows, sizeof *t->results[i]);
     return ERR_NONE;
 }
 
-static void record_plan(struct engine_thread *t, const void *plan, size_t len) {
-    if (t->record == NULL) return;
-    fwrite(plan, 1, len, t->record);
-    fflush(t->record);
-}
-
 static bool run_command(struct engine_thread *t, struct command *c, struct error *e) {
-    const struct backend *b = t->options.backend;
+    const struct backend *b = t->engine->ops;
     bool ok = true;
     if (c->kind == COMMAND_OPEN) {
         struct engine_slot_params params = {
@@ -109,7 +102,6 @@ static bool run_command(struct engine_thread *t, struct command *c, struct error
     } else if (c->kind == COMMAND_CLOSE) {
         b->slot_close(t->engine, c->slot);
     } else if (c->kind == COMMAND_PLAN) {
-        record_plan(t, t->plans[c->plan], c->plan_len);
         ok = b->submit(t->engine, t->plans[c->plan], c->plan_len, e) == ENGINE_OK &&
              b->sample(t->engine, c->step, NULL, NULL, e) == ENGINE_OK;
         if (ok) t->queue_steps[(t->queue_head + t->queue_len++) % t->n_plans] = c->step;
@@ -132,7 +124,7 @@ static void take_row(struct engine_step_token *out, const struct engine_row_resu
 static bool answer_step(struct engine_thread *t, struct error *e) {
     uint64_t step = t->queue_steps[t->queue_head];
     struct engine_result result;
-    enum engine_answer answer = t->options.backend->result(t->engine, step, WAIT_MS, &result, e);
+    enum engine_answer answer = t->engine->ops->result(t->engine, step, WAIT_MS, &result, e);
     if (answer == ENGINE_PENDING) return true;
     if (answer != ENGINE_OK) return false;
     struct engine_step_token *tokens = t->results[t->result_next];
@@ -175,13 +167,7 @@ static void *engine_main(void *arg) {
 }
 
 struct engine_thread *engine_thread_start(const struct engine_thread_options *options, struct error *e) {
-    FILE *record = options->record_path ? fopen(options->record_path, "ab") : NULL;
-    if (options->record_path && record == NULL) {
-        error_set(e, ERR_SYSTEM, "%s can't be written: %s", options->record_path, strerror(errno));
-        return NULL;
-    }
     struct engine_thread *t = xcalloc(1, sizeof *t);
-    t->record = record;
     t->options = *options;
     t->n_plans = options->plans_in_flight + 2;
     t->plans = xcalloc(t->n_plans, sizeof *t->plans);
@@ -206,15 +192,14 @@ void engine_thread_stop(struct engine_thread **handle) {
     if (t == NULL) return;
     struct command stop = {.kind = COMMAND_STOP};
     push(t, &stop);
-    if (t->ready) t->options.backend->abort(t->engine);
+    if (t->ready) t->engine->ops->abort(t->engine);
     pthread_join(t->thread, NULL);
     struct command c;
     while (spsc_pop(&t->commands, &c)) {
         free(c.sampling);
         free(c.tokens);
     }
-    if (t->engine) t->options.backend->destroy(&t->engine);
-    if (t->record) fclose(t->record);
+    if (t->engine) t->engine->ops->destroy(&t->engine);
     for (uint32_t i = 0; i < t->n_plans; i++) free(t->plans[i]), free(t->results[i]);
     free(t->plans);
     free(t->results);

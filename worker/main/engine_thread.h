@@ -38,12 +38,12 @@ struct engine_thread_options {
     struct engine_opts engine; // engine.model must outlive loading
     uint32_t plans_in_flight;
     size_t plan_bytes_max;
-    const char *record_path; // plans are appended to this file (shoal-model replay); NULL = not
+    const char *record_path; // a new file for the engine's calls (shoal-model replay); NULL = none
     void (*wake)(void *ctx); // called on the engine thread when an event is ready; must be safe there (uv_async_send)
     void *wake_ctx;
 };
 
-// Starts the thread, which creates and loads the engine. NULL and *e: record_path can't be written.
+// Starts the thread, which creates and loads the engine. A recording that can't be created is a FAILED event.
 struct engine_thread *engine_thread_start(const struct engine_thread_options *options, struct error *e);
 // Aborts what runs, joins, frees. *t = NULL.
 void engine_thread_stop(struct engine_thread **t);

@@ -50,7 +50,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them", NULL, 0, 0, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
-        {"record", FLAG_STRING, &c->record, "FILE", "append every step plan, for shoal-model replay", NULL, 0, 0, false},
+        {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL, 0, 0, false},
         {"check-config", FLAG_BOOL, &c->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &c->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
         {"log-level", FLAG_STRING, &c->log_level, "LEVEL", "debug, info, warn or error (instead of log.level)", levels, 0, 0, false},

@@ -11,6 +11,7 @@
 enum { LISTED_MAX = 3, LIST_BYTES = 200, NOTE_BYTES = 400 };
 
 struct model {
+    char *folder;
     struct model_spec spec;
     struct model_generation generation;
     struct tensor_set *tensors;
@@ -197,6 +198,8 @@ static err_id open_configs(struct model *m, const char *folder, struct error *e)
 
 static err_id open_model(const char *folder, bool tensors, struct model **model, struct error *e) {
     struct model *m = xcalloc(1, sizeof *m);
+    m->folder = realpath(folder, NULL);
+    if (m->folder == NULL) m->folder = xstrdup(folder);
     m->generation = (struct model_generation){.temperature = 1, .top_p = 1, .repetition_penalty = 1};
     err_id id = open_configs(m, folder, e);
     if (id == ERR_NONE && tensors) id = open_tensors(m, folder, e);
@@ -216,10 +219,12 @@ err_id model_open_config(const char *folder, struct model **model, struct error 
 void model_close(struct model **model) {
     if (*model == NULL) return;
     tensor_set_close(&(*model)->tensors);
+    free((*model)->folder);
     free(*model);
     *model = NULL;
 }
 
+const char *model_folder(const struct model *m) { return m->folder; }
 const struct model_spec *model_spec(const struct model *m) { return &m->spec; }
 const struct model_generation *model_generation(const struct model *m) { return &m->generation; }
 const char *model_note(const struct model *m) { return m->note[0] != '\0' ? m->note : NULL; }

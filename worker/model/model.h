@@ -24,6 +24,8 @@ err_id model_open(const char *folder, struct model **model, struct error *e);
 err_id model_open_config(const char *folder, struct model **model, struct error *e);
 void model_close(struct model **model);
 
+// The folder it was opened from, as an absolute path where that can be told.
+const char *model_folder(const struct model *model);
 const struct model_spec *model_spec(const struct model *model);
 const struct model_generation *model_generation(const struct model *model);
 // The tensor in this role; NULL only for a role that the spec doesn't call for.

@@ -20,7 +20,7 @@ static void record(void) {
     mask[3] = 1u << 5; // token 101
     unlink(path);
     driver_init(&d, &mock_backend, &o);
-    assert_int_equal(record_wrap(&d.engine, &o, NULL, path, &e), ERR_NONE);
+    assert_int_equal(record_wrap(&d.engine, &o, path, &e), ERR_NONE);
     driver_open(&d, 1, NULL, p, 5, 5);
     driver_row(&d, 1, p, 5, PLAN_LOGITS_LAST);
     driver_run(&d);
@@ -67,7 +67,7 @@ static void a_recording_is_never_overwritten(void **state) {
     record();
     driver_init(&d, &mock_backend, &o);
     struct engine *before = d.engine;
-    assert_int_equal(record_wrap(&d.engine, &o, NULL, path, &e), ERR_SYSTEM);
+    assert_int_equal(record_wrap(&d.engine, &o, path, &e), ERR_SYSTEM);
     assert_ptr_equal(d.engine, before);
     driver_fini(&d);
 }
