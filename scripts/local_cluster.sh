@@ -22,8 +22,8 @@ start_process() {
   case "$1" in
     north-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region north --http $NORTH_HTTP --zmq $NORTH_ZMQ --peer $SOUTH_ZMQ --admin unix:.run/$1.sock ;;
     south-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region south --http $SOUTH_HTTP --zmq $SOUTH_ZMQ --peer $NORTH_ZMQ --admin unix:.run/$1.sock ;;
-    north-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region north --router $NORTH_ZMQ --model tiny --device cpu --threads 1 --admin unix:.run/$1.sock ;;
-    south-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region south --router $SOUTH_ZMQ --model tiny --device cpu --threads 1 --admin unix:.run/$1.sock ;;
+    north-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region north --router $NORTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:.run/$1.sock ;;
+    south-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region south --router $SOUTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:.run/$1.sock ;;
   esac
 }
 

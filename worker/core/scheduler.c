@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 void scheduler_init(struct scheduler *s, const struct worker_core_options *o, const struct worker_hooks *hooks) {
-    CHECK(o->max_seqs > 0 && o->max_seqs <= PLAN_SLOTS_MAX && o->n_blocks > 0 && o->block_tokens > 0);
+    uint32_t slots = o->max_seqs + o->spare_slots;
+    CHECK(o->max_seqs > 0 && slots <= PLAN_SLOTS_MAX && o->n_blocks > 0 && o->block_tokens > 0);
     CHECK(o->step_tokens > 0 && o->chunk_tokens > 0 && o->plans_in_flight > 0);
     *s = (struct scheduler){.hooks = hooks, .block_tokens = o->block_tokens, .step_tokens = o->step_tokens};
     s->chunk_tokens = o->chunk_tokens;
@@ -14,9 +15,9 @@ void scheduler_init(struct scheduler *s, const struct worker_core_options *o, co
     s->double_free = o->bug == WORKER_BUG_DOUBLE_FREE;
     s->next_step = 1;
     blocks_init(&s->blocks, o->n_blocks);
-    slot_map_init(&s->slots, o->max_seqs);
-    s->running = xcalloc(o->max_seqs, sizeof(struct sequence *));
-    s->order = xcalloc(o->max_seqs, sizeof(struct sequence *));
+    slot_map_init(&s->slots, slots);
+    s->running = xcalloc(slots, sizeof(struct sequence *));
+    s->order = xcalloc(slots, sizeof(struct sequence *));
     s->plans = xcalloc(s->plans_max, sizeof *s->plans);
     for (uint32_t i = 0; i < s->plans_max; i++) s->plans[i].entries = xcalloc(o->max_seqs, sizeof *s->plans[i].entries);
     // A row of q tokens touches at most q + 1 blocks that the engine has not been told of, in fact fewer.
@@ -187,7 +188,7 @@ static void add_decode_rows(struct scheduler *s, struct making *m) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (sequence_decodes(s->running[i])) s->order[n++] = s->running[i];
-    for (uint32_t i = 0; i < n && m->budget > 0; i++) {
+    for (uint32_t i = 0; i < n && m->budget > 0 && m->plan->n_entries < s->max_seqs; i++) {
         struct sequence *seq = s->order[i];
         if (seq->state != SEQUENCE_RUNNING || !sequence_may_run(seq)) continue;
         if (seq->planned == seq->n_blocks * s->block_tokens) {
@@ -204,17 +205,25 @@ static void add_chunk(struct scheduler *s, struct making *m, struct sequence *se
     uint32_t q_len = seq->n_tokens - seq->planned;
     if (q_len > s->chunk_tokens) q_len = s->chunk_tokens;
     if (q_len > m->budget) q_len = m->budget;
-    if (q_len == 0) return;
+    if (q_len == 0 || m->plan->n_entries == s->max_seqs) return;
     add_row(s, m, seq, q_len);
     m->plan->prefill_tokens += q_len;
 }
 
 // ---- from the waiting list to a slot ----
 
+// Running sequences that may have a row in this plan or a later one. Those whose last token is under way only hold a slot.
+static uint32_t count_active(const struct scheduler *s) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_running; i++) n += sequence_may_run(s->running[i]) || sequence_paused(s->running[i]);
+    return n;
+}
+
 // Blocks for what the sequence has and for the next token, and one for each running sequence, which may need one soon.
 static bool has_room(const struct scheduler *s, const struct sequence *seq) {
     uint32_t tokens = seq->n_tokens + 1 < seq->tokens_max ? seq->n_tokens + 1 : seq->tokens_max - 1;
-    return s->slots.n_free > 0 && s->blocks.n_free >= (uint64_t)blocks_for(tokens, s->block_tokens) + s->n_running;
+    bool slot = s->slots.n_free > 0 && count_active(s) < s->max_seqs;
+    return slot && s->blocks.n_free >= (uint64_t)blocks_for(tokens, s->block_tokens) + s->n_running;
 }
 
 static void admit(struct scheduler *s, struct sequence *seq) {
@@ -235,7 +244,7 @@ static struct sequence *next_waiting(const struct scheduler *s) {
 
 static void admit_waiting(struct scheduler *s, struct making *m) {
     struct sequence *seq, *paused;
-    while (m->budget > 0 && (seq = next_waiting(s)) != NULL) {
+    while (m->budget > 0 && m->plan->n_entries < s->max_seqs && (seq = next_waiting(s)) != NULL) {
         while (!has_room(s, seq) && s->n_leaving == 0 && (paused = victim(s, true)) != NULL) preempt(s, paused);
         if (!has_room(s, seq)) return;
         admit(s, seq);
@@ -316,7 +325,7 @@ static void check_lists(const struct scheduler *s) {
         CHECK(!sequence_decodes(s->running[i]) ||
               s->running[i]->planned == s->running[i]->n_tokens + s->running[i]->unsampled - 1);
     }
-    CHECK(s->n_running + s->n_leaving + s->slots.n_free == s->max_seqs);
+    CHECK(s->n_running + s->n_leaving + s->slots.n_free == s->slots.count);
 }
 
 static void check_holder(const struct scheduler *s, uint32_t slot) {

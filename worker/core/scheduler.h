@@ -40,8 +40,8 @@ struct scheduler {
     bool abandoned;   // the engine is gone
     struct blocks blocks;
     struct slot_map slots;
-    struct sequence **running;     // [max_seqs] by age
-    struct sequence **order;       // [max_seqs] scratch
+    struct sequence **running;     // [slots] by age
+    struct sequence **order;       // [slots] scratch
     uint32_t n_running, n_leaving; // leaving: not running any more, but with a slot (LEAVING or ENDED)
     struct sequence *first, *last; // waiting
     uint32_t n_waiting;

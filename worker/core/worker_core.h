@@ -24,7 +24,8 @@ struct worker_core_options {
     struct deployment_info info; // the fingerprint may come later, with worker_core_ready_to_serve()
     struct link_timers timers;
     uint32_t status_full_ms;  // default 1000
-    uint32_t max_seqs;        // slots
+    uint32_t max_seqs;        // sequences computed in a step
+    uint32_t spare_slots;     // slots beyond max_seqs: a new sequence starts while the last step of an ended one is under way
     uint32_t block_tokens;    // KV block size
     uint32_t n_blocks;        // KV blocks
     uint32_t step_tokens;     // budget: tokens of all rows of one plan

@@ -186,10 +186,14 @@ static void start_loop(struct host *h) {
 
 // --- putting together
 
+// With plans ahead, all sequences of a step may be in their last one while as many wait.
+static uint32_t spare_slots(const struct host_settings *s) { return s->plans_in_flight > 1 ? s->max_seqs : 0; }
+
 static err_id open_model(struct host *h, struct error *e) {
     const struct host_settings *s = h->settings;
     h->engine_opts = s->engine;
-    h->engine_opts.slots = h->engine_opts.rows = s->max_seqs;
+    h->engine_opts.rows = s->max_seqs;
+    h->engine_opts.slots = s->max_seqs + spare_slots(s);
     h->engine_opts.batch_tokens = s->step_tokens;
     TRY(backend_find(s->device, &h->backend, e));
     struct engine_device device;
@@ -228,6 +232,7 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     memcpy(o->info.aliases, s->aliases, sizeof o->info.aliases);
     o->info.max_context = o->max_context = h->engine_opts.context;
     o->info.max_seqs = o->max_seqs = s->max_seqs;
+    o->spare_slots = spare_slots(s);
     const struct config_timers *t = &s->config.timers;
     o->timers = (struct link_timers){t->heartbeat_ms, t->suspect_ms, t->dead_ms};
     o->status_full_ms = t->status_ms;

@@ -17,6 +17,7 @@ static struct world_options random_options(uint64_t seed) {
     struct world_options o = world_defaults();
     o.seed = seed;
     o.max_seqs = drawn(seed, 1, 1, 8);
+    o.spare_slots = drawn(seed, 21, 0, o.max_seqs);
     o.block_tokens = drawn(seed, 2, 1, 8);
     o.n_blocks = drawn(seed, 3, 0, 1) ? drawn(seed, 4, 4, 40) : 512;
     o.step_tokens = drawn(seed, 5, 0, 2) ? drawn(seed, 6, 1, 64) : 1;

@@ -223,7 +223,7 @@ static void create_engine(struct world *w) {
     f.limits.caps =
         (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens, .deltas = o->step_tokens + o->max_seqs};
     f.limits.batch_tokens = o->step_tokens;
-    f.limits.slots = o->max_seqs;
+    f.limits.slots = o->max_seqs + o->spare_slots;
     f.limits.blocks = o->n_blocks;
     f.limits.block_tokens = o->block_tokens;
     f.limits.context = o->max_context;
@@ -244,6 +244,7 @@ static void create_core(struct world *w) {
     c.timers = (struct link_timers){.heartbeat_ms = 100, .suspect_ms = 300, .dead_ms = 1000};
     c.status_full_ms = 1000;
     c.max_seqs = o->max_seqs;
+    c.spare_slots = o->spare_slots;
     c.block_tokens = o->block_tokens;
     c.n_blocks = o->n_blocks;
     c.step_tokens = o->step_tokens;
@@ -290,7 +291,7 @@ void world_destroy(struct world *w) {
     assert_int_equal(c.preparing, 0);
     assert_int_equal(c.plans_in_flight, 0);
     assert_int_equal(c.blocks_free, c.blocks_total);
-    assert_int_equal(c.slots_free, w->options.max_seqs);
+    assert_int_equal(c.slots_free, w->options.max_seqs + w->options.spare_slots);
     assert_int_equal(c.log_bytes, 0);
     assert_int_equal(w->users, 0);
     assert_int_equal(fake_engine_open_slots(w->engine), 0);
