@@ -320,6 +320,7 @@ static void a_router_that_restarted_behind_a_link_has_no_streams_there(void **st
     world_turns(w, 5);
     w->status[1].seq = 0; // the newcomer counts from the start
     world_hello(w, 1, 1234, 0);
+    assert_int_equal(w->status[1].load.generates_seen, 0);
     world_turns(w, 3);
     uint32_t had = record_log_count(w->streams[a].log);
     world_turns(w, 100);

@@ -165,13 +165,13 @@ static void nobody_is_let_in_who_would_have_to_leave_at_once(void **state) {
     struct world_options o = world_defaults();
     o.n_blocks = 12;
     struct world *w = world_create(&o);
-    uint32_t a = long_stream(w, 10, 20), b = long_stream(w, 34, 10); // 3 blocks; 9, just what is left
+    uint32_t a = long_stream(w, 9, 20), b = long_stream(w, 34, 10); // 3 blocks; 9, just what is left
     w->streams[a].max_tokens = 20;
     w->streams[b].max_tokens = 10;
     world_ask(w, a, 1);
+    world_ask(w, b, 1);
     world_turns(w, 2);
     assert_int_equal(world_counters(w).blocks_free, 9);
-    world_ask(w, b, 1);
     world_settle(w, 3000);
     assert_int_equal(world_counters(w).preemptions, 0);
     world_assert_whole(w, b);

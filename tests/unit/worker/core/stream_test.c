@@ -291,6 +291,74 @@ static void a_stream_that_lacks_only_its_done_gets_it_without_a_step(void **stat
     world_destroy(w);
 }
 
+static void a_cancelled_stream_is_not_taken_over_but_begun_again(void **state) {
+    struct world *w = plain();
+    uint32_t s = long_stream(w, 40);
+    world_ask(w, s, 1);
+    world_turns(w, 10);
+    world_cancel(w, s, 1);
+    world_turns(w, 5);
+    assert_int_equal(w->streams[s].end.finish, FINISH_CANCELLED);
+    w->streams[s].done = false;
+    world_ask_next(w, s, 1);
+    world_settle(w, 3000);
+    world_assert_whole(w, s);
+    assert_int_equal(world_counters(w).accepted, 2);
+    world_destroy(w);
+}
+
+static void a_takeover_brings_its_own_deadline(void **state) {
+    struct world *w = plain();
+    uint32_t a = long_stream(w, 100), b = long_stream(w, 100);
+    w->streams[a].deadline_ms = 50;
+    world_ask(w, a, 1);
+    world_ask(w, b, 1);
+    world_turns(w, 10);
+    w->streams[a].deadline_ms = 0;
+    w->streams[b].deadline_ms = 50;
+    world_ask_next(w, a, 1);
+    world_ask_next(w, b, 1);
+    world_settle(w, 3000);
+    world_assert_whole(w, a);
+    assert_int_equal(w->streams[b].end.error.id, ERR_DEADLINE);
+    world_destroy(w);
+}
+
+static void resend_and_cancel_over_a_new_link_attach_the_stream_to_it(void **state) {
+    struct world *w = plain();
+    uint32_t a = long_stream(w, 60), b = long_stream(w, 60);
+    world_ask(w, a, 1);
+    world_ask(w, b, 1);
+    world_turns(w, 10);
+    link_id link = world_open_link(w); // the old one is not yet known to be dead
+    w->streams[a].rx.link = w->streams[b].rx.link = link;
+    struct msg m = {.kind = MSG_RESEND, .resend = {w->streams[a].key, w->streams[a].attempt, 0}};
+    worker_core_message(w->core, link, &m, w->now);
+    world_cancel(w, b, link);
+    world_close_link(w, 1);
+    world_settle(w, 3000);
+    world_assert_whole(w, a);
+    assert_int_equal(w->streams[b].end.finish, FINISH_CANCELLED);
+    world_destroy(w);
+}
+
+static void an_accepted_that_was_lost_comes_again_with_sync(void **state) {
+    struct world *w = plain();
+    uint32_t s = long_stream(w, 40);
+    world_ask(w, s, 1);
+    w->hold_steps = true;
+    w->options.loss_percent = 100;
+    world_turns(w, 5);
+    w->options.loss_percent = 0;
+    assert_false(w->streams[s].accepted);
+    world_sync(w, s, 1);
+    assert_true(w->streams[s].accepted);
+    w->hold_steps = false;
+    world_settle(w, 3000);
+    world_assert_whole(w, s);
+    world_destroy(w);
+}
+
 static void after_a_reconnect_sync_finds_the_stream(void **state) {
     struct world *w = plain();
     uint32_t s = long_stream(w, 40);
@@ -596,6 +664,10 @@ int main(void) {
         cmocka_unit_test(a_stream_parked_while_it_is_prepared_runs_no_further_than_others),
         cmocka_unit_test(tokens_for_a_stream_that_was_replaced_are_void),
         cmocka_unit_test(a_stream_that_lacks_only_its_done_gets_it_without_a_step),
+        cmocka_unit_test(a_cancelled_stream_is_not_taken_over_but_begun_again),
+        cmocka_unit_test(a_takeover_brings_its_own_deadline),
+        cmocka_unit_test(resend_and_cancel_over_a_new_link_attach_the_stream_to_it),
+        cmocka_unit_test(an_accepted_that_was_lost_comes_again_with_sync),
         cmocka_unit_test(after_a_reconnect_sync_finds_the_stream),
         cmocka_unit_test(a_stream_that_is_not_here_is_unknown),
         cmocka_unit_test(nobodys_stream_runs_so_far_ahead_then_waits_then_goes),
