@@ -247,11 +247,10 @@ void session_again(struct router_core *core, struct session *s, const struct err
         session_enqueue(core, s, now);
 }
 
-void session_bereaved(struct router_core *core, struct session *s, bool worker_died, ms_t now) {
+void session_bereaved(struct router_core *core, struct session *s, bool blame, ms_t now) {
     session_unplace(core, s, false);
     struct error why = {0};
-    // What is over in the millisecond of the placement was over before: the request has not been there.
-    if (worker_died && (s->answered || now > s->placed_at)) s->kills++, s->deaths++;
+    if (blame) s->kills++, s->deaths++;
     if (s->kills >= KILLS_MAX || s->deaths >= DEATHS_MAX) {
         core->counters.poisoned++;
         error_set(&why, ERR_POISON_REQUEST, "the request was refused because %u workers died while serving it", s->deaths);

@@ -116,8 +116,8 @@ void session_proven(struct router_core *core, struct session *s); // it made pro
 void session_unplace(struct router_core *core, struct session *s, bool tell);
 // The attempt is over without a result; the next one, or for a relayed session the report to its owner.
 void session_again(struct router_core *core, struct session *s, const struct error *why, ms_t now);
-// The worker that served it died (counts against it), or only the way to it did.
-void session_bereaved(struct router_core *core, struct session *s, bool worker_died, ms_t now);
+// Its candidate is gone. blame: a worker died while it had the request.
+void session_bereaved(struct router_core *core, struct session *s, bool blame, ms_t now);
 
 // --- ending
 void session_fail(struct router_core *core, struct session *s, const struct error *why, uint32_t retry_after_ms, ms_t now);
