@@ -46,8 +46,8 @@ struct record_import { // then the bytes
 };
 
 // Wraps a loaded engine: from now on *engine is one that writes every call to path and passes it on; destroying it closes
-// the file and destroys the wrapped one. opts->model (or NULL) is only asked for its folder. A failing write ends the recording, not the
-// engine.
+// the file and destroys the wrapped one. opts->model (or NULL) is only asked for its folder. A failing write ends the
+// recording, not the engine.
 err_id record_wrap(struct engine **engine, const struct engine_opts *opts, const char *path, struct error *e);
 
 // Reads a recording. The head is checked; frames are bounded, their payloads are for the reader to check.

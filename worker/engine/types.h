@@ -62,7 +62,8 @@ struct engine_info {
     uint32_t layer_first, layer_end, layers;
     uint64_t kv_bytes_per_token; // in kv_export's form, over this shard's layers
     struct engine_mem mem;
-    uint32_t modes; // bit per enum plan_logits that the backend can do
+    uint32_t logits; // most rows of logits in one step: a LAST row has one, an ALL row q_len
+    uint32_t modes;  // bit per enum plan_logits that the backend can do
 };
 
 struct engine_load_progress {
@@ -99,7 +100,7 @@ struct engine_result {
     uint64_t step;
     uint32_t n_rows;
     const struct engine_row_result *rows; // in the plan's order
-    uint32_t elapsed_us;
+    uint32_t elapsed_us;                  // since its submission or the answer before it, whichever was later
 };
 
 // Everything a slot needs to go on: its parameters and all its tokens so far (prompt, then output), of which the first

@@ -1,4 +1,4 @@
 #include "worker/engine/cpu/simd_generic.h"
 #define KERNELS      kernels_generic
 #define KERNELS_NAME "generic"
-#include "worker/engine/cpu/kernels_body.h"
+#include "worker/engine/cpu/kernels.inc"

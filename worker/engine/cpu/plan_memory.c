@@ -74,6 +74,7 @@ static void plan_info(struct cpu_plan *p) {
     p->info = (struct engine_info){.hidden = p->spec->hidden, .layer_first = o->layer_first, .layer_end = o->layer_end};
     p->info.layers = p->spec->layers;
     p->info.mem = p->mem;
+    p->info.logits = p->forward.logits;
     p->info.modes = 1u << PLAN_LOGITS_NONE | 1u << PLAN_LOGITS_LAST | 1u << PLAN_LOGITS_ALL;
     p->info.limits = (struct plan_limits){
         .caps = {o->rows, o->batch_tokens, o->rows + o->batch_tokens + indexes, o->slots},

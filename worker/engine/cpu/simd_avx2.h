@@ -1,4 +1,4 @@
-// 16 floats as two AVX2 registers: see kernels_body.h.
+// 16 floats as two AVX2 registers: see kernels.inc.
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>

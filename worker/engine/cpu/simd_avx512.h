@@ -1,4 +1,4 @@
-// 16 floats at once with AVX-512F, and with avx512_bf16 where the file is compiled for it: see kernels_body.h.
+// 16 floats at once with AVX-512F, and with avx512_bf16 where the file is compiled for it: see kernels.inc.
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 // 16 floats as an array, in plain C: the path for processors without AVX2, and the reference for the others. fmaf() rounds
-// once wherever it runs, so the bits are those of the fused instructions. See kernels_body.h.
+// once wherever it runs, so the bits are those of the fused instructions. See kernels.inc.
 #pragma once
 #include <math.h>
 #include <stdint.h>

@@ -73,6 +73,7 @@ static err_id mock_create(const struct engine_opts *given, struct comm *comm, st
     m->info.layer_end = m->info.layers = 1;
     m->info.kv_bytes_per_token = ENTRY_BYTES;
     m->info.mem = mem;
+    m->info.logits = o.rows;
     m->info.modes = 1u << PLAN_LOGITS_NONE | 1u << PLAN_LOGITS_LAST;
     slots_init(&m->slots, &m->info.limits);
     steps_init(&m->steps, &m->info.limits);
