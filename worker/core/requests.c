@@ -76,7 +76,8 @@ static err_id check_target(const struct worker_core *core, const struct msg_gene
 // A stream that a free slot waits for is not in the queue.
 static err_id check_room(const struct worker_core *core, struct error *e) {
     uint64_t queued = (uint64_t)core->streams.n_preparing + core->scheduler.n_waiting;
-    if (queued < (uint64_t)core->options.queue_max + core->scheduler.slots.n_free) return ERR_NONE;
+    uint32_t taken = core->scheduler.n_running + core->scheduler.n_leaving, slots = core->options.max_seqs;
+    if (queued < (uint64_t)core->options.queue_max + (taken < slots ? slots - taken : 0)) return ERR_NONE;
     return error_set(e, ERR_OVERLOADED, "the queue of %s is full (%u streams)", core->options.name, core->options.queue_max);
 }
 
@@ -92,6 +93,7 @@ static uint64_t request_hash(const struct msg_generate *g) {
 }
 
 static void start(struct worker_core *core, struct link *link, const struct msg_generate *g) {
+    while (streams_kept(&core->streams) >= STREAMS_KEPT_MAX) answer_drop(core, streams_oldest_kept(&core->streams));
     struct stream *s = streams_add(&core->streams, &g->key, &g->attempt, link->id, &g->records);
     s->request = request_hash(g);
     float per_token = core->options.info.bytes_per_token > 0 ? core->options.info.bytes_per_token : BYTES_PER_TOKEN;

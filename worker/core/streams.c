@@ -42,7 +42,7 @@ struct stream *streams_add(struct streams *s, const struct stream_key *key, cons
     table_add(&s->by_key, stream_key_hash(key), stream);
     table_add(&s->by_ticket, hash_mix(stream->ticket), stream);
     stream->next = s->first;
-    if (s->first) s->first->prev = stream;
+    *(s->first ? &s->first->prev : &s->last) = stream;
     s->first = stream;
     s->n_known++;
     s->n_preparing++;
@@ -76,10 +76,18 @@ void streams_forget(struct streams *s, struct stream *stream) {
     stream->known = false;
 }
 
+uint32_t streams_kept(const struct streams *s) { return s->n_known - s->n_preparing - s->n_live - s->n_unclaimed; }
+
+struct stream *streams_oldest_kept(const struct streams *s) {
+    struct stream *stream = s->last;
+    while (!stream->known || stream->state != STREAM_ENDED || !stream->tx.done_acked) stream = stream->prev;
+    return stream;
+}
+
 void streams_free(struct streams *s, struct stream *stream) {
     CHECK(!stream->known);
     *(stream->prev ? &stream->prev->next : &s->first) = stream->next;
-    if (stream->next) stream->next->prev = stream->prev;
+    *(stream->next ? &stream->next->prev : &s->last) = stream->prev;
     sequence_fini(&stream->seq);
     record_log_destroy(stream->log);
     free(stream);

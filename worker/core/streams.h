@@ -7,6 +7,8 @@
 #include "common/delivery/stream_tx.h"
 #include "worker/core/sequence.h"
 
+enum { STREAMS_KEPT_MAX = 4096 }; // ended and acknowledged; beyond that the grace period of the oldest is over
+
 enum stream_state {
     STREAM_PREPARING, // hooks.prepare is at work
     STREAM_LIVE,      // accepted; its sequence waits or runs
@@ -34,7 +36,7 @@ struct stream {
 
 struct streams {
     struct table by_key, by_ticket;
-    struct stream *first; // all, known or not
+    struct stream *first, *last; // all, known or not; the newest first
     uint32_t n_known, n_preparing, n_live;
     uint32_t n_unclaimed; // known and ended, Done not acknowledged
     uint64_t tickets;
@@ -52,5 +54,8 @@ struct stream *streams_add(struct streams *s, const struct stream_key *key, cons
 void streams_set_state(struct streams *s, struct stream *stream, enum stream_state state);
 // The stream can't be found any more; free it once its sequence is idle.
 void streams_forget(struct streams *s, struct stream *stream);
+// Ended and acknowledged: kept only in case somebody asks again. The oldest of them; there must be one.
+uint32_t streams_kept(const struct streams *s);
+struct stream *streams_oldest_kept(const struct streams *s);
 void streams_free(struct streams *s, struct stream *stream); // forgotten before
 void streams_check(const struct streams *s);

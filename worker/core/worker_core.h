@@ -23,13 +23,13 @@ struct worker_core_options {
     struct member members[MEMBERS_MAX];
     struct deployment_info info; // the fingerprint may come later, with worker_core_ready_to_serve()
     struct link_timers timers;
-    uint32_t status_full_ms;  // default 1000
-    uint32_t max_seqs;        // sequences computed in a step
-    uint32_t spare_slots;     // slots beyond max_seqs: a new sequence starts while the last step of an ended one is under way
-    uint32_t block_tokens;    // KV block size
-    uint32_t n_blocks;        // KV blocks
-    uint32_t step_tokens;     // budget: tokens of all rows of one plan
-    uint32_t chunk_tokens;    // longest prompt chunk of one sequence in one plan
+    uint32_t status_full_ms; // default 1000
+    uint32_t max_seqs;       // sequences computed in a step
+    uint32_t spare_slots;    // slots beyond max_seqs: a new sequence starts while the last step of an ended one is under way
+    uint32_t block_tokens;   // KV block size
+    uint32_t n_blocks;       // KV blocks
+    uint32_t step_tokens;    // budget: tokens of all rows of one plan
+    uint32_t chunk_tokens;   // longest prompt chunk of one sequence in one plan
     uint32_t plans_in_flight; // submitted and unanswered, ≥ 1, default 2
     uint32_t max_context;     // tokens of prompt and answer
     uint32_t queue_max;       // streams waiting for a slot

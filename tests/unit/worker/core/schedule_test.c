@@ -74,6 +74,24 @@ static void the_next_plan_is_with_the_engine_before_the_last_one_is_answered(voi
     }
 }
 
+static void with_a_spare_slot_the_next_sequence_starts_before_the_last_one_has_ended(void **state) {
+    for (uint32_t spare = 0; spare < 2; spare++) {
+        struct world_options o = world_defaults();
+        o.max_seqs = 1;
+        o.spare_slots = spare;
+        struct world *w = world_create(&o);
+        uint32_t s[5], gaps = 0;
+        for (uint32_t i = 0; i < 5; i++) s[i] = long_stream(w, 5, 4);
+        for (uint32_t i = 0; i < 5; i++) w->streams[s[i]].max_tokens = 4;
+        for (uint32_t i = 0; i < 5; i++) world_ask(w, s[i], 1);
+        for (world_turns(w, 2); world_counters(w).waiting > 0; world_turn(w, 1)) gaps += fake_engine_pending(w->engine) < 2;
+        assert_true(spare ? gaps == 0 : gaps > 0);
+        world_settle(w, 3000);
+        for (uint32_t i = 0; i < 5; i++) world_assert_whole(w, s[i]);
+        world_destroy(w);
+    }
+}
+
 static void no_plan_goes_beyond_the_last_token(void **state) {
     struct world_options o = world_defaults();
     o.plans_in_flight = 4;
@@ -250,6 +268,7 @@ int main(void) {
         cmocka_unit_test(answers_come_first_and_prompt_chunks_fill_the_budget),
         cmocka_unit_test(a_long_prompt_does_not_hold_up_a_running_answer),
         cmocka_unit_test(the_next_plan_is_with_the_engine_before_the_last_one_is_answered),
+        cmocka_unit_test(with_a_spare_slot_the_next_sequence_starts_before_the_last_one_has_ended),
         cmocka_unit_test(no_plan_goes_beyond_the_last_token),
         cmocka_unit_test(a_budget_smaller_than_the_slots_limits_how_many_run),
         cmocka_unit_test(those_who_wait_are_served_in_order_of_arrival),

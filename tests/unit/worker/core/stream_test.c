@@ -509,6 +509,24 @@ static void a_stream_that_nobody_ever_acknowledges_is_let_go_in_the_end(void **s
     world_destroy(w);
 }
 
+static void no_more_than_so_many_ended_streams_are_kept(void **state) {
+    struct world_options o = world_defaults();
+    o.grace_ms = 100000000;
+    o.unchecked = true;
+    struct world *w = world_create(&o);
+    for (uint32_t i = 0; i < 4096 + 10; i++) {
+        world_generate(w, 1, 1, 1);
+        while (!w->streams[i].done || w->n_posts > 0) world_turn(w, 1);
+        assert_int_equal(world_counters(w).streams, i < 4096 ? i + 1 : 4096);
+    }
+    worker_core_check(w->core);
+    world_sync(w, 9, 1); // the oldest ten are forgotten
+    assert_int_equal(w->streams[9].n_unknown, 1);
+    world_sync(w, 10, 1);
+    assert_int_equal(w->streams[10].n_unknown, 0);
+    world_discard(w);
+}
+
 static void not_a_number_fails_one_stream_and_no_other(void **state) {
     struct world *w = plain();
     uint32_t a = long_stream(w, 30), b = long_stream(w, 30);
@@ -549,6 +567,7 @@ static void a_deadline_rejects_before_accepted_and_fails_after(void **state) {
 
 static void the_queue_has_a_limit_and_an_honest_refusal(void **state) {
     struct world_options o = world_defaults();
+    o.spare_slots = 2; // no room for more
     o.max_seqs = 2;
     o.queue_max = 3;
     struct world *w = world_create(&o);
@@ -676,6 +695,7 @@ int main(void) {
         cmocka_unit_test(cancel_works_while_preparing_and_while_waiting),
         cmocka_unit_test(done_is_repeated_until_acknowledged_and_then_kept_for_the_grace_period),
         cmocka_unit_test(a_stream_that_nobody_ever_acknowledges_is_let_go_in_the_end),
+        cmocka_unit_test(no_more_than_so_many_ended_streams_are_kept),
         cmocka_unit_test(not_a_number_fails_one_stream_and_no_other),
         cmocka_unit_test(a_deadline_rejects_before_accepted_and_fails_after),
         cmocka_unit_test(the_queue_has_a_limit_and_an_honest_refusal),

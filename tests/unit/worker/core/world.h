@@ -6,11 +6,12 @@
 #include "tests/unit/worker/core/fake_engine.h"
 #include "worker/core/worker_core.h"
 
-enum { WORLD_STREAMS = 256, WORLD_TOKENS = 1024, WORLD_LINKS = 64 };
+enum { WORLD_STREAMS = 4200, WORLD_TOKENS = 1024, WORLD_LINKS = 64 };
 
 struct world_options {
     uint64_t seed;
-    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context, queue_max;
+    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context,
+        queue_max;
     uint32_t orphan_tokens, grace_ms;
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
@@ -71,10 +72,10 @@ struct world {
     } * preparations;
     uint32_t n_preparations, preparations_cap;
     bool hold_preparations, hold_steps;
-    bool other_request; // Generates ask for something else than before, as far as the core can tell
-    bool garble_next;   // the first row that is sampled next holds NaN
-    uint32_t users;     // alive
-    uint32_t opened[4 * WORLD_STREAMS], n_opened; // streams, in the order in which they were given slots
+    bool other_request;             // Generates ask for something else than before, as far as the core can tell
+    bool garble_next;               // the first row that is sampled next holds NaN
+    uint32_t users;                 // alive
+    uint32_t opened[256], n_opened; // streams, in the order in which they were given slots
     struct fake_work last_work;
     uint32_t step_us, row_us, token_us; // what a step takes: by itself, per decode row, per prompt token
 };
