@@ -1,0 +1,176 @@
+#include "tests/sim/engine.h"
+
+#include "common/base/check.h"
+#include "tests/sim/chain.h"
+#include "tests/sim/world.h"
+#include "worker/core/worker_core.h"
+#include "worker/plan/plan.h"
+
+#include <stdlib.h>
+
+enum { RESULTS = 8 }; // more than plans in flight
+static const uint32_t NO_BLOCK = UINT32_MAX;
+
+struct slot {
+    struct instance *instance; // NULL: closed
+    uint32_t *table;           // owned: block of each index, or NO_BLOCK
+    uint32_t len;              // tokens whose KV is there
+    uint32_t last_token;
+    bool has_last;
+};
+
+struct engine {
+    struct engine_options o;
+    uint32_t indexes; // entries of a block table
+    uint64_t *kv;     // owned: a chain link per token of every block
+    struct slot *slots;
+    uint64_t start; // of every chain
+    struct worker_token *results[RESULTS];
+    uint32_t at; // result ring
+    uint64_t last_step;
+};
+
+struct engine *engine_create(const struct engine_options *o) {
+    struct engine *e = xcalloc(1, sizeof *e);
+    e->o = *o;
+    e->indexes = (o->context + o->block_tokens - 1) / o->block_tokens;
+    e->kv = xcalloc((size_t)o->n_blocks * o->block_tokens, sizeof *e->kv);
+    e->slots = xcalloc(o->slots, sizeof *e->slots);
+    for (uint32_t i = 0; i < o->slots; i++) e->slots[i].table = xcalloc(e->indexes, sizeof(uint32_t));
+    for (uint32_t i = 0; i < RESULTS; i++) e->results[i] = xcalloc(o->slots, sizeof(struct worker_token));
+    e->start = chain_start(o->fingerprint, strlen(o->fingerprint));
+    return e;
+}
+
+void engine_destroy(struct engine *e) {
+    if (e == NULL) return;
+    for (uint32_t i = 0; i < e->o.slots; i++) free(e->slots[i].table);
+    for (uint32_t i = 0; i < RESULTS; i++) free(e->results[i]);
+    free(e->slots);
+    free(e->kv);
+    free(e);
+}
+
+void engine_slot_open(struct engine *e, uint32_t slot, struct instance *i, const uint32_t *tokens, uint32_t n,
+                      uint32_t n_prompt) {
+    struct world *w = e->o.world;
+    if (slot >= e->o.slots || e->slots[slot].instance != NULL) {
+        world_fail(w, "%s opens slot %u, which is %s", e->o.name, slot, slot < e->o.slots ? "open" : "none");
+        return;
+    }
+    oracle_opened(w->oracle, i, tokens, n, n_prompt);
+    struct slot *s = &e->slots[slot];
+    s->instance = i;
+    s->len = 0;
+    s->has_last = false;
+    for (uint32_t k = 0; k < e->indexes; k++) s->table[k] = NO_BLOCK;
+}
+
+void engine_slot_close(struct engine *e, uint32_t slot) {
+    if (slot >= e->o.slots || e->slots[slot].instance == NULL) {
+        world_fail(e->o.world, "%s closes slot %u, which is not open", e->o.name, slot);
+        return;
+    }
+    e->slots[slot].instance = NULL;
+}
+
+static uint64_t *cell(struct engine *e, const struct slot *s, uint32_t position) {
+    uint32_t block = position < e->o.context ? s->table[position / e->o.block_tokens] : NO_BLOCK;
+    if (block == NO_BLOCK) return NULL;
+    return &e->kv[(size_t)block * e->o.block_tokens + position % e->o.block_tokens];
+}
+
+static bool apply_deltas(struct engine *e, const struct plan_view *v) {
+    for (uint32_t i = 0; i < v->head->n_deltas; i++) {
+        struct slot *s = &e->slots[v->deltas[i].slot];
+        if (s->instance == NULL) {
+            world_fail(e->o.world, "%s: step %llu changes the block table of slot %u, which is closed", e->o.name,
+                       (unsigned long long)v->head->step, v->deltas[i].slot);
+            return false;
+        }
+        s->table[v->deltas[i].index] = v->deltas[i].block;
+    }
+    for (uint32_t i = 0; i < v->head->n_copies; i++) {
+        size_t size = e->o.block_tokens * sizeof *e->kv;
+        memcpy(&e->kv[v->copies[i].dst * (size_t)e->o.block_tokens], &e->kv[v->copies[i].src * (size_t)e->o.block_tokens],
+               size);
+    }
+    return true;
+}
+
+static const char *row_fault(const struct slot *s, const struct plan_row *r) {
+    if (s->instance == NULL) return "is of a closed slot";
+    if (r->token_off == PLAN_TOKEN_DEVICE && !s->has_last) return "takes a token from the device that was never sampled";
+    if (r->logits != PLAN_LOGITS_NONE && r->logits != PLAN_LOGITS_LAST) return "asks for something that nobody needs";
+    return NULL;
+}
+
+// Runs one row; false: impossible.
+static bool run_row(struct engine *e, const struct plan_view *v, const struct plan_row *r, struct engine_step *out) {
+    struct slot *s = &e->slots[r->slot];
+    struct world *w = e->o.world;
+    const char *fault = row_fault(s, r);
+    if (fault) {
+        world_fail(w, "%s: a row of step %llu %s", e->o.name, (unsigned long long)v->head->step, fault);
+        return false;
+    }
+    uint32_t pos = r->pos == PLAN_POS_DEVICE ? s->len : r->pos;
+    uint64_t *last = NULL;
+    for (uint32_t k = 0; k < r->q_len; k++, pos++) {
+        uint32_t token = r->token_off == PLAN_TOKEN_DEVICE ? s->last_token : v->tokens[r->token_off + k];
+        const uint64_t *before = pos ? cell(e, s, pos - 1) : &e->start;
+        last = cell(e, s, pos);
+        if (before == NULL || last == NULL) {
+            world_fail(w, "%s: step %llu runs position %u of slot %u, for which it has no block", e->o.name,
+                       (unsigned long long)v->head->step, pos, r->slot);
+            return false;
+        }
+        *last = chain_next(*before, token);
+    }
+    s->len = pos;
+    const struct request *q = instance_request(s->instance);
+    out->deadly |= q->poison && pos >= q->prompt_tokens;
+    if (!plan_row_samples(r)) return true;
+    uint32_t token = chain_token(*last, instance_seed(s->instance), pos, instance_salt(s->instance));
+    oracle_sampled(w->oracle, s->instance, pos, *last, token);
+    s->last_token = token;
+    s->has_last = true;
+    e->results[e->at][out->n_tokens++] = (struct worker_token){
+        .token = token, .logprob = chain_logprob(token), .nan = pos == q->prompt_tokens + (uint64_t)q->nan_index};
+    return true;
+}
+
+void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, struct engine_step *out) {
+    struct world *w = e->o.world;
+    *out = (struct engine_step){.step = step};
+    struct plan_limits limits = {
+        .caps = {e->o.slots, e->o.step_tokens, e->o.slots * e->indexes, e->o.n_blocks},
+        .batch_tokens = e->o.step_tokens,
+        .slots = e->o.slots,
+        .blocks = e->o.n_blocks,
+        .block_tokens = e->o.block_tokens,
+        .context = e->o.context,
+        .vocab = CHAIN_VOCAB,
+    };
+    struct error error = {0};
+    if (plan_check(plan, len, &limits, &error) != ERR_NONE) {
+        world_fail(w, "%s: the engine refuses a plan: %s", e->o.name, error_text(&error));
+        return;
+    }
+    struct plan_view v = plan_view(plan);
+    if (v.head->step != step || step <= e->last_step) {
+        world_fail(w, "%s: step %llu follows step %llu", e->o.name, (unsigned long long)v.head->step,
+                   (unsigned long long)e->last_step);
+        return;
+    }
+    e->last_step = step;
+    e->at = (e->at + 1) % RESULTS;
+    out->tokens = e->results[e->at];
+    if (!apply_deltas(e, &v)) return;
+    uint32_t rows_of_tokens = 0;
+    for (uint32_t i = 0; i < v.head->n_rows; i++) {
+        if (!run_row(e, &v, &v.rows[i], out)) return;
+        rows_of_tokens += v.rows[i].q_len;
+    }
+    out->took_us = e->o.step_us + (us_t)(rows_of_tokens / e->o.prefill_rate * 1e6);
+}

@@ -1,0 +1,24 @@
+// A simulated worker: worker_core, the fake engine, and the shell's part between them.
+#pragma once
+#include "tests/sim/node.h"
+#include "worker/core/worker_core.h"
+
+struct worker_node {
+    struct node node;
+    struct worker_core *core;
+    struct engine *engine;
+    uint32_t model, deployment;
+    char fingerprint[FINGERPRINT_SIZE];
+    us_t engine_free_at;
+    us_t drain_until; // 0: not draining
+    us_t loaded_at, loading_since;
+    struct instance_list {
+        struct instance **items; // owned: those that this life holds
+        uint32_t count, capacity;
+    } instances;
+};
+
+struct worker_node *worker_node_create(struct world *w, uint32_t number, uint32_t region);
+void worker_node_destroy(struct worker_node *n);
+// SIGTERM: finishes what runs, then the process ends and is started again.
+void worker_node_drain(struct worker_node *n);

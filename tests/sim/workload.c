@@ -1,0 +1,138 @@
+#include "tests/sim/workload.h"
+
+#include "common/base/check.h"
+#include "tests/sim/client_node.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/router_node.h"
+#include "tests/sim/worker_node.h"
+#include "tests/sim/world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SETTLE_S = 25, CANCEL_MEAN_S = 2 };
+
+static void draw_lengths(struct world *w, struct request *r) {
+    struct rng *g = &w->load_rng;
+    r->prompt_tokens = (uint32_t)rng_log(g, 1, 401);
+    if (rng_chance(g, w->p.prefix_share)) {
+        r->family = rng_below(g, w->p.prefix_families);
+        r->prefix_tokens = rng_range(g, 0, r->prompt_tokens);
+    }
+    r->max_tokens = rng_chance(g, 0.05) ? 0 : (uint32_t)rng_log(g, 1, 201);
+    r->tokens_max = r->max_tokens ? r->max_tokens : MAX_TOKENS_DEFAULT;
+}
+
+static void draw_manners(struct world *w, struct request *r) {
+    struct rng *g = &w->load_rng;
+    bool calm = w->phase != PHASE_SAFETY;
+    double shortest_s = calm ? 30 : 0.3;
+    if (rng_chance(g, 0.6)) r->deadline_ms = (uint32_t)(rng_log(g, shortest_s, 90) * 1000);
+    if (rng_chance(g, w->p.cancel)) r->cancel_at = w->now + (us_t)(rng_exp(g, CANCEL_MEAN_S) * 1e6) + 1;
+    r->keep = rng_chance(g, w->p.keep);
+    r->poison = rng_chance(g, w->p.poison);
+    r->nan_index = rng_chance(g, w->p.nan) ? rng_below(g, 20) : UINT32_MAX;
+    r->tail = rng_chance(g, 0.3);
+    r->tenant = rng_below(g, 4);
+    r->extra = (uint8_t)rng_below(g, 200);
+    if (!calm && rng_chance(g, w->p.pin)) {
+        const struct worker_node *k = w->workers[rng_below(g, w->n_workers)];
+        r->model = k->model;
+        memcpy(r->pin, k->node.name, NAME_SIZE);
+    }
+    bool ordinary = !r->poison && r->nan_index == UINT32_MAX && r->cancel_at == 0 && r->prompt_tokens < w->p.max_context;
+    r->measured = calm && ordinary && w->now >= w->p.safety_end + w->p.load_max_us + SETTLE_S * 1000000;
+}
+
+static struct request *make_request(struct world *w) {
+    struct request *r = xcalloc(1, sizeof *r);
+    struct rng *g = &w->load_rng;
+    if (w->n_requests == w->requests_capacity) {
+        w->requests_capacity = w->requests_capacity ? w->requests_capacity * 2 : 1024;
+        w->requests = xrealloc(w->requests, w->requests_capacity * sizeof(struct request *));
+    }
+    r->number = w->n_requests;
+    w->requests[w->n_requests++] = r;
+    uint64_t id[2] = {rng_u64(g), rng_u64(g)};
+    memcpy(r->key.request.bytes, id, sizeof id);
+    r->issued_at = w->now;
+    r->via = rng_chance(g, 0.5) || w->n_clients == 0 ? VIA_HTTP : VIA_LINK;
+    r->region = rng_below(g, w->options->regions);
+    r->model = rng_below(g, w->p.n_models);
+    r->has_seed = r->via == VIA_LINK || rng_chance(g, 0.5);
+    r->seed = r->has_seed ? rng_u64(g) : 0;
+    draw_lengths(w, r);
+    draw_manners(w, r);
+    return r;
+}
+
+// As a load balancer would: a living router, of the client's own region if there is one.
+static struct router_node *http_router(struct world *w, uint32_t region) {
+    struct router_node *best = NULL;
+    uint32_t start = rng_below(&w->load_rng, w->n_routers);
+    for (uint32_t k = 0; k < w->n_routers; k++) {
+        struct router_node *n = w->routers[(start + k) % w->n_routers];
+        if (!n->node.alive || n->node.broken_for_good || n->draining) continue;
+        if (best == NULL || (best->node.region != region && n->node.region == region)) best = n;
+    }
+    return best;
+}
+
+static struct client_node *link_client(struct world *w) {
+    uint32_t start = rng_below(&w->load_rng, w->n_clients);
+    for (uint32_t k = 0; k < w->n_clients; k++) {
+        struct client_node *n = w->clients[(start + k) % w->n_clients];
+        if (n->node.alive) return n;
+    }
+    return NULL;
+}
+
+static void issue(struct world *w) {
+    struct request *r = make_request(w);
+    struct router_node *router = http_router(w, r->region);
+    struct client_node *client = r->via == VIA_LINK ? link_client(w) : NULL;
+    if (r->measured) w->stats.measured++;
+    oracle_asked(w->oracle, r);
+    trace_note(&w->trace, w->now, &r->key, "request %u [%02x%02x] via %s: prompt %u, max %u, deadline %u ms%s%s%s",
+               r->number, r->key.request.bytes[0], r->key.request.bytes[1],
+               client   ? client->node.name
+               : router ? router->node.name
+                        : "nobody",
+               r->prompt_tokens, r->max_tokens, r->deadline_ms, r->poison ? ", poison" : "", r->pin[0] ? ", pinned to " : "",
+               r->pin);
+    if (client)
+        client_node_ask(client, r);
+    else if (router)
+        router_node_submit(router, r);
+    else
+        oracle_gave_up(w->oracle, r, OUTCOME_ROUTER_DIED);
+}
+
+static void arrival(struct world *w, void *ctx, uint64_t arg) {
+    if (w->now >= w->p.arrivals_end) return;
+    issue(w);
+    world_at(w, w->now + (us_t)(rng_exp(&w->load_rng, 1e6 / w->p.rate)) + 1, arrival, NULL, 0);
+}
+
+static void burst(struct world *w, void *ctx, uint64_t arg) {
+    if (w->phase != PHASE_SAFETY || w->p.burst_s <= 0) return;
+    for (uint32_t n = rng_range(&w->load_rng, 1, w->p.burst_max); n > 0; n--) issue(w);
+    world_at(w, w->now + (us_t)(rng_exp(&w->load_rng, w->p.burst_s * 1e6)) + 1, burst, NULL, 0);
+}
+
+void workload_start(struct world *w) {
+    world_at(w, 1, arrival, NULL, 0);
+    if (w->p.burst_s > 0) world_at(w, (us_t)(rng_exp(&w->load_rng, w->p.burst_s * 1e6)) + 1, burst, NULL, 0);
+}
+
+void workload_settle(struct world *w) {
+    double tightest = 1e9;
+    for (uint32_t m = 0; m < w->p.n_models; m++) {
+        double can = params_capacity(&w->p, core_workers(w, m)) * w->p.n_models;
+        if (can < tightest) tightest = can;
+    }
+    bool narrow = w->p.queue_max < 8 || w->p.worker_queue_max < 4 || w->p.sessions_max < 64;
+    double most = tightest * (narrow ? 0.1 : 0.25);
+    if (w->p.one_slow) most /= 2;
+    if (most < w->p.rate) w->p.rate = most;
+}
