@@ -153,6 +153,85 @@ static void a_tiny_pool_shared_by_many_gets_on(void **state) {
     }
 }
 
+static uint32_t odd_number(struct world *w) {
+    static const uint32_t numbers[] = {0, 1, 2, 7, 30, 500, UINT32_MAX - 1, UINT32_MAX};
+    return numbers[world_random(w, sizeof numbers / sizeof numbers[0])];
+}
+
+static struct attempt odd_attempt(struct world *w) {
+    return (struct attempt){.takeover = world_random(w, 20) == 0, .counter = world_random(w, 3), .router = 1};
+}
+
+// Something a router might say, with any content.
+static void say_something_odd(struct world *w, link_id link) {
+    uint32_t s = world_random(w, w->n_streams);
+    struct stream_key key = w->streams[s].key;
+    struct attempt attempt = odd_attempt(w);
+    struct sync_entry entries[3];
+    struct record records[20];
+    static const enum msg_kind usual[] = {MSG_GENERATE, MSG_GENERATE, MSG_ACK, MSG_RESEND, MSG_SYNC, MSG_CANCEL};
+    struct msg m = {.kind = (enum msg_kind)world_random(w, MSG_KIND_COUNT + 1)};
+    if (world_random(w, 4)) m.kind = usual[world_random(w, sizeof usual / sizeof usual[0])];
+    if (world_random(w, 10) == 0) key.choice = 9;
+    for (uint32_t i = 0; i < 20; i++) records[i] = (struct record){.token = world_random(w, FAKE_VOCAB)};
+    for (uint32_t i = 0; i < 3; i++) entries[i] = (struct sync_entry){key, odd_attempt(w), odd_number(w)};
+    switch (m.kind) {
+    case MSG_HELLO:
+        m.hello = (struct msg_hello){.protocol_max = 1, .role = world_random(w, 8) ? ROLE_ROUTER : ROLE_CLIENT};
+        m.hello.protocol_min = world_random(w, 10) ? 1 : 2;
+        m.hello.incarnation = world_random(w, 3);
+        m.hello.heartbeat_ms = odd_number(w);
+        m.hello.reply_wanted = world_random(w, 2);
+        break;
+    case MSG_GENERATE:
+        m.generate = (struct msg_generate){.key = key, .attempt = attempt, .deadline_ms = odd_number(w)};
+        m.generate.max_tokens = odd_number(w);
+        m.generate.prompt_bytes = odd_number(w);
+        m.generate.body = (const uint8_t *)&s;
+        m.generate.body_len = sizeof s;
+        m.generate.records = (struct records){.array = records, .count = world_random(w, 3) ? 0 : world_random(w, 21)};
+        break;
+    case MSG_ACK:
+        m.ack = (struct msg_ack){key, attempt, odd_number(w), world_random(w, 2)};
+        break;
+    case MSG_RESEND:
+        m.resend = (struct msg_resend){key, attempt, odd_number(w)};
+        break;
+    case MSG_SYNC:
+        m.sync = (struct msg_sync){world_random(w, 4), entries};
+        break;
+    case MSG_CANCEL:
+        m.cancel = (struct msg_cancel){key, attempt};
+        break;
+    default:
+        break;
+    }
+    worker_core_message(w->core, link, &m, w->now);
+    worker_core_check(w->core);
+}
+
+static void whatever_a_router_says_nothing_breaks_and_nothing_is_left(void **state) {
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct world_options o = random_options(seed);
+        o.queue_max = drawn(seed, 30, 0, 8);
+        struct world *w = world_create(&o);
+        w->deaf = true;
+        for (uint32_t i = 0; i < 6; i++) world_stream(w, 1 + world_random(w, context_of(&o) - 1), 1 + world_random(w, 60));
+        link_id links[] = {1, world_open_link(w)};
+        for (uint32_t turn = 0; turn < 300; turn++) {
+            say_something_odd(w, links[world_random(w, 2)]);
+            if (turn % 100 == 50) {
+                world_close_link(w, links[0]);
+                links[0] = world_open_link(w);
+            }
+            if (world_random(w, 2)) world_turn(w, 1);
+        }
+        for (uint32_t i = 0; i < 2; i++) world_close_link(w, links[i]);
+        world_settle(w, 20000);
+        world_destroy(w);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(undisturbed_streams_end_whole_under_any_limits),
@@ -160,6 +239,7 @@ int main(void) {
         cmocka_unit_test(streams_end_whole_though_messages_are_lost),
         cmocka_unit_test(cancelled_streams_leave_nothing_behind),
         cmocka_unit_test(a_tiny_pool_shared_by_many_gets_on),
+        cmocka_unit_test(whatever_a_router_says_nothing_breaks_and_nothing_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -204,6 +204,7 @@ static void take_stream_message(struct world *w, link_id link, const struct msg 
 static void worker_says(void *ctx, link_id link, const struct msg *m) {
     struct world *w = ctx;
     assert_true(link < WORLD_LINKS && w->link_up[link]);
+    if (w->deaf) return;
     if (m->kind == MSG_HELLO) {
         w->n_hellos++;
         w->last_hello_wants_reply = m->hello.reply_wanted;

@@ -72,6 +72,7 @@ struct world {
     } * preparations;
     uint32_t n_preparations, preparations_cap;
     bool hold_preparations, hold_steps;
+    bool deaf;                      // the router takes nothing of what the worker says
     bool other_request;             // Generates ask for something else than before, as far as the core can tell
     bool garble_next;               // the first row that is sampled next holds NaN
     uint32_t users;                 // alive
