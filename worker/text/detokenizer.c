@@ -87,6 +87,8 @@ void detokenizer_push(struct detokenizer *d, uint32_t token, struct buf *out) {
     if (c->spaces && !first) release(d, " ", 1, out);
     if (first && c->first_differs) {
         buf_reset(&d->scratch);
+        struct bytes form = vocab_string(&d->tokenizer->forms, token);
+        if (form.data != NULL) name = form;
         decoder_run(c, 0, c->n_steps, true, name.data, name.len, &d->scratch);
         if (d->scratch.len > 0) release(d, d->scratch.data, d->scratch.len, out);
     } else {

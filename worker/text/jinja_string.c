@@ -42,7 +42,7 @@ static void put_lower(const char *s, size_t n, size_t at, size_t len, uint32_t c
     } else if (cp == 0x3A3 && is_final_sigma(s, n, at, len)) {
         utf8_append(out, 0x3C2);
     } else {
-        utf8_append(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
+        utf8_append(out, unicode_lower(cp));
     }
 }
 

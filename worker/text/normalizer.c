@@ -66,7 +66,7 @@ static void lowercase(const char *s, size_t n, struct buf *out) {
             utf8_append(out, 'i');
             utf8_append(out, 0x307);
         } else {
-            utf8_append(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp));
+            utf8_append(out, unicode_lower(cp));
         }
     }
 }

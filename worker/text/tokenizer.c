@@ -35,6 +35,7 @@ void tokenizer_destroy(struct tokenizer *t) {
     decoder_fini(&t->decoder);
     vocab_fini(&t->names);
     vocab_fini(&t->added);
+    vocab_fini(&t->forms);
     free(t->flags);
     ids_free(&t->before);
     ids_free(&t->behind);
@@ -43,13 +44,14 @@ void tokenizer_destroy(struct tokenizer *t) {
     free(t);
 }
 
-// What the decoder gets to see for each id: an added token found in normalised text is spelled that way.
-static err_id prepare_decoder(struct tokenizer *t, struct error *e) {
+static void prepare_decoder(struct tokenizer *t) {
     struct bytes *names = xcalloc(t->n_ids + 1, sizeof *names);
-    for (uint32_t id = 0; id < t->n_ids; id++) names[id] = tokenizer_token_name(t, id);
+    for (uint32_t id = 0; id < t->n_ids; id++) {
+        names[id] = vocab_string(&t->forms, id);
+        if (names[id].data == NULL) names[id] = tokenizer_token_name(t, id);
+    }
     decoder_prepare(&t->decoder, names, t->n_ids);
     free(names);
-    return ERR_NONE;
 }
 
 static err_id read_tokenizer(struct tokenizer *t, const json_t *json, struct error *e) {
@@ -60,7 +62,8 @@ static err_id read_tokenizer(struct tokenizer *t, const json_t *json, struct err
     TRY(tokenizer_json_postprocessor(t, json_object_get(json, "post_processor"), e));
     TRY(tokenizer_json_model(t, json_object_get(json, "model"), e));
     TRY(tokenizer_json_added(t, json_object_get(json, "added_tokens"), e));
-    return prepare_decoder(t, e);
+    prepare_decoder(t);
+    return ERR_NONE;
 }
 
 // "bos_token": "<s>" or {"content": "<s>", …}

@@ -192,6 +192,9 @@ static err_id add_entry(struct tokenizer *t, struct added_entry *a, struct error
     struct regex_scratch *scratch = regex_scratch_create();
     err_id id = normalizer_run(&t->normalizer, scratch, a->content, a->len, &form, &spare, e);
     if (id == ERR_NONE && form.len > 0) added_tokens_add(&t->normalized, form.data, form.len, &token);
+    bool same = form.len == a->len && memcmp(form.data, a->content, a->len) == 0;
+    if (id == ERR_NONE && !same && !vocab_add(&t->forms, a->id, form.data ? form.data : "", form.len))
+        id = error_set(e, ERR_MODEL_FILES, "%s: \"%.60s\" is the same as another when normalised", in_added, a->content);
     regex_scratch_destroy(scratch);
     buf_free(&form);
     buf_free(&spare);

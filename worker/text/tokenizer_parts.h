@@ -19,6 +19,7 @@ struct tokenizer {
     struct decoder decoder;
     struct vocab names; // the model's vocabulary
     struct vocab added; // the added tokens' contents, by the same ids
+    struct vocab forms; // of those found in normalised text that look different there: how they are spelled, and decoded
     uint8_t *flags;     // by id: TOKEN_*
     uint32_t n_ids;
     struct ids before, behind; // what ENCODE_ADD_SPECIAL puts around a text

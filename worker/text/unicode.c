@@ -97,7 +97,8 @@ const char *unicode_category(uint32_t cp) {
 
 bool unicode_is_numeric(uint32_t cp) {
     if (cp < 0x80) return cp >= '0' && cp <= '9';
-    return unicode_category(cp)[0] == 'N';
+    bool unicode_17 = (cp >= 0x11DE0 && cp <= 0x11DE9) || (cp >= 0x16FF4 && cp <= 0x16FF6);
+    return unicode_17 || unicode_category(cp)[0] == 'N';
 }
 
 bool unicode_is_punctuation(uint32_t cp) {
@@ -129,4 +130,25 @@ bool unicode_is_printable(uint32_t cp) {
     if (cp < 0x80) return cp >= ' ' && cp < 0x7F;
     const char *c = unicode_category(cp);
     return c[0] != 'C' && c[0] != 'Z';
+}
+
+uint32_t unicode_lower(uint32_t cp) {
+    static const struct {
+        uint32_t low, high;
+        int32_t step; // to the lower case
+    } after_utf8proc[] = {{0x1C89, 0x1C89, 1},
+                          {0xA7CB, 0xA7CB, 0x264 - 0xA7CB},
+                          {0xA7CC, 0xA7CC, 1},
+                          {0xA7DA, 0xA7DA, 1},
+                          {0xA7DC, 0xA7DC, 0x19B - 0xA7DC},
+                          {0x10D50, 0x10D65, 0x20},
+                          {0xA7CE, 0xA7CE, 1},
+                          {0xA7D2, 0xA7D2, 1},
+                          {0xA7D4, 0xA7D4, 1},
+                          {0x16EA0, 0x16EB8, 0x1B}};
+    for (size_t i = 0; cp >= 0x1C89 && i < ARRAY_LEN(after_utf8proc); i++) {
+        if (cp >= after_utf8proc[i].low && cp <= after_utf8proc[i].high)
+            return (uint32_t)((int32_t)cp + after_utf8proc[i].step);
+    }
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
 }
