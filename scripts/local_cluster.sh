@@ -14,16 +14,16 @@ running() { # running <name>: is it alive, and ours?
 launch() { # launch <name> <program> <arguments…>
   local name=$1
   shift
-  setsid "$@" </dev/null >/dev/null 2>".run/$name.log" &
-  echo $! >".run/$name.pid"
+  # From a subshell, so that this shell says nothing when the demo kills one.
+  (setsid "$@" </dev/null >/dev/null 2>".run/$name.log" & echo $! >".run/$name.pid")
 }
 
 start_process() {
   case "$1" in
-    north-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region north --http $NORTH_HTTP --zmq $NORTH_ZMQ --peer $SOUTH_ZMQ --admin unix:.run/$1.sock ;;
-    south-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region south --http $SOUTH_HTTP --zmq $SOUTH_ZMQ --peer $NORTH_ZMQ --admin unix:.run/$1.sock ;;
-    north-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region north --router $NORTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:.run/$1.sock ;;
-    south-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region south --router $SOUTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:.run/$1.sock ;;
+    north-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region north --http $NORTH_HTTP --zmq $NORTH_ZMQ --peer $SOUTH_ZMQ --admin unix:$ROOT/.run/$1.sock ;;
+    south-r1) launch $1 build/bin/shoal-router --name $1 --config $CLUSTER_CONFIG --region south --http $SOUTH_HTTP --zmq $SOUTH_ZMQ --peer $NORTH_ZMQ --admin unix:$ROOT/.run/$1.sock ;;
+    north-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region north --router $NORTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:$ROOT/.run/$1.sock ;;
+    south-w1) launch $1 build/bin/shoal-worker --name $1 --config $CLUSTER_CONFIG --region south --router $SOUTH_ZMQ --model tiny --device cpu --threads 1 --step-min-ms 20 --admin unix:$ROOT/.run/$1.sock ;;
   esac
 }
 
