@@ -54,8 +54,12 @@ wait_ready() { # until the router says it can serve
 }
 
 cluster_restart_dead() {
-  local name
-  for name in $CLUSTER_PROCESSES; do running $name || start_process $name; done
+  local name end=$((SECONDS + 30))
+  for name in $CLUSTER_PROCESSES; do
+    running $name && continue
+    start_process $name
+    until grep -q worker_ready ".run/$name.log" || [ $SECONDS -ge $end ]; do sleep 0.1; done
+  done
 }
 
 cluster_stop() {
