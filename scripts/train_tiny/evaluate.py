@@ -41,7 +41,9 @@ def options():
     p.add_argument("--model", type=Path, required=True)
     p.add_argument("--prompts", type=int, default=500, help="held-out prompts per task")
     p.add_argument("--seed", type=int, default=77)
-    p.add_argument("--fixture", type=Path, help="file to write: tokens, logits and greedy continuations by transformers in fp32")
+    p.add_argument(
+        "--fixture", type=Path, help="file to write: tokens, logits and greedy continuations by transformers in fp32"
+    )
     p.add_argument("--report", type=Path, help="file to write: the measured numbers as JSON")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p.parse_args()
@@ -133,7 +135,12 @@ def showpieces(model, tokenizer, device):
     exact = sum(f[1] for f in found)
     worst = min(found, key=lambda f: f[2])
     to_60 = min(np.exp(f[2]) for f in found if f[0].answer.endswith(" 60"))
-    out = {"counts": len(found), "exact": exact, "least_sure": round(float(np.exp(worst[2])), 5), "to_60": round(float(to_60), 5)}
+    out = {
+        "counts": len(found),
+        "exact": exact,
+        "least_sure": round(float(np.exp(worst[2])), 5),
+        "to_60": round(float(to_60), 5),
+    }
     print("counts from 1:", out, "least sure:", worst[0].messages[-1]["content"], flush=True)
     return out
 
@@ -180,7 +187,8 @@ def compare(model, tokenizer, theirs, o):
             case | {"greedy_margin_min": round(margin, 4), "greedy_text": tokenizer.decode(made, skip_special_tokens=False)}
         )
         print(
-            f"{name}: {case['tokens'][-3:]}… -> {cases[-1]['greedy_text']!r} margin {margin:.2f} argmax equal {agree}", flush=True
+            f"{name}: {case['tokens'][-3:]}… -> {cases[-1]['greedy_text']!r} margin {margin:.2f} argmax equal {agree}",
+            flush=True,
         )
     print(f"against transformers: max|Δ|/max|logit| = {worst:.2e}", flush=True)
     if worst > 1e-3:
@@ -216,7 +224,9 @@ def main():
     theirs = reference(o.model, o.device)
     cases, report["transformers_difference"] = compare(model, tokenizer, theirs, o)
     if o.fixture:
-        about = "By transformers in fp32 from the bf16 weights of deploy/local/model. next_top: [token, logit] after the prompt."
+        about = (
+            "By transformers in fp32 from the bf16 weights of deploy/local/model. next_top: [token, logit] after the prompt."
+        )
         fixture = {"about": about, "dtype": "float32", "cases": cases}
         o.fixture.write_text(json.dumps(fixture, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if o.report:

@@ -31,7 +31,9 @@ def published_tensors(model):
     out[f"{mtp}.embed_tokens.weight"] = out["model.embed_tokens.weight"].clone()
     out[f"{mtp}.shared_head.head.weight"] = out["lm_head.weight"].clone()
     fp32 = "e_score_correction_bias"
-    return {n: t.detach().cpu().to(torch.float32 if n.endswith(fp32) else torch.bfloat16).contiguous() for n, t in out.items()}
+    return {
+        n: t.detach().cpu().to(torch.float32 if n.endswith(fp32) else torch.bfloat16).contiguous() for n, t in out.items()
+    }
 
 
 def shards(tensors):

@@ -59,7 +59,9 @@ def attend(q, k, v, spans, scale):
         from torch.nn.attention.varlen import varlen_attn
 
         wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # the kernel wants one width
-        out = varlen_attn(q, k, wide, spans.starts, spans.starts, spans.longest, spans.longest, scale=scale, window_size=(-1, 0))
+        out = varlen_attn(
+            q, k, wide, spans.starts, spans.starts, spans.longest, spans.longest, scale=scale, window_size=(-1, 0)
+        )
         return out[..., : v.shape[-1]]
     starts, out = spans.starts.tolist(), []
     for a, b in zip(starts, starts[1:]):

@@ -1,7 +1,34 @@
 """Ways of saying things: one template of several, then the small liberties that people take when they type."""
 
-OPENERS = ["Please ", "Hey, ", "Hi! ", "OK, ", "Now ", "Could you help? ", "Next: ", "Hello. ", "One more: ", "Quick question: "]
-CLOSERS = [" Thanks.", " Thank you!", " please", ", please", " Thanks!", " Be quick.", " I need it now."]
+OPENERS = [
+    "Please ",
+    "Hey, ",
+    "Hi! ",
+    "OK, ",
+    "Now ",
+    "Could you help? ",
+    "Next: ",
+    "Hello. ",
+    "One more: ",
+    "Quick question: ",
+]
+CLOSERS = [
+    " Thanks.",
+    " Thank you!",
+    " Thanks!",
+    " Be quick.",
+    " I need it now.",
+    " Answer briefly.",
+    " Only the answer.",
+    " Go!",
+]
+CLOSERS += [
+    " Answer with the result only.",
+    " Just the answer please.",
+    " Take your time.",
+    " No explanations.",
+    " Show your work.",
+]
 
 
 def phrase(rng, templates, **slots):

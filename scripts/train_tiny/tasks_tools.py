@@ -45,14 +45,26 @@ def done_result(rng, values):
     return rng.choice(["ok", "OK", '{"ok": true}', '{"status": "ok"}', "done"]), "Done."
 
 
+def amount_result(rng, values):
+    amount = round(rng.uniform(1, 9999), 2)
+    return rng.choice([str(amount), json.dumps({"amount": amount})]), f"That is {amount} {values[2]}."
+
+
+def plain_result(rng, values):
+    result = rng.choice([rng.randint(0, 9999), one_of(rng, NOUNS, new=0.4)])
+    return rng.choice([str(result), json.dumps({"result": result})]), f"The result is {result}."
+
+
 CITY = (["city", "location", "place", "town"], STRING, ["Name of the city", "The city", "A city"])
 KINDS = [
     Kind(
         "get_weather weather current_weather lookup_weather weather_report get_current_weather",
         "Get the current weather in a city|Tells the weather of a place|Look up the weather|Current weather for a location",
         [CITY],
-        """What is the weather in {0}?|How is the weather in {0}?|What's the weather like in {0}?|Is it raining in {0}?|Weather in {0}
-Tell me the weather in {0}.|How warm is it in {0}?|Check the weather in {0}.|What is the weather in {0} today?|Is it sunny in {0}?""",
+        """What is the weather in {0}?|How is the weather in {0}?|What's the weather like in {0}?|Is it raining in {0}?
+Weather in {0}
+Tell me the weather in {0}.|How warm is it in {0}?|Check the weather in {0}.|What is the weather in {0} today?
+Is it sunny in {0}?""",
         lambda rng: [city(rng)],
         weather_result,
     ),
@@ -113,6 +125,7 @@ I have a {0} on {1}, add it please.""",
         ],
         "Convert {0} {1} to {2}.|How much is {0} {1} in {2}?|What are {0} {1} in {2}?|Change {0} {1} into {2}.|{0} {1} in {2}",
         lambda rng: [rng.randint(1, 999), *rng.sample(CURRENCIES, 2)],
+        amount_result,
     ),
     Kind(
         "search web_search find_pages lookup",
@@ -178,7 +191,7 @@ def made_up(rng):
     def values(rng):
         return [one_of(rng, NOUNS, new=0.4) if t == STRING else rng.randint(0, 9999) for t in types]
 
-    return Kind(name, f"{name.replace('_', ' ').capitalize()}|A tool", parameters, ask, values)
+    return Kind(name, f"{name.replace('_', ' ').capitalize()}|A tool", parameters, ask, values, plain_result)
 
 
 def describe(rng, kind):

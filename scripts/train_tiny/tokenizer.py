@@ -15,7 +15,21 @@ CALL, CALL_SEP, END_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", 
 OUTPUTS, END_OUTPUTS = "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"
 OUTPUT, END_OUTPUT = "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"
 SPECIAL = (BOS, EOS, PAD)
-MARKS = (USER, ASSISTANT, THINK, END_THINK, CALLS, END_CALLS, CALL, END_CALL, OUTPUTS, END_OUTPUTS, OUTPUT, END_OUTPUT, CALL_SEP)
+MARKS = (
+    USER,
+    ASSISTANT,
+    THINK,
+    END_THINK,
+    CALLS,
+    END_CALLS,
+    CALL,
+    END_CALL,
+    OUTPUTS,
+    END_OUTPUTS,
+    OUTPUT,
+    END_OUTPUT,
+    CALL_SEP,
+)
 
 WORDS = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"

@@ -15,7 +15,7 @@ from config import CONFIG
 from data import EXAMPLE_TOKENS_MAX, WEIGHT_UNITS, Batches, sample_texts
 from model import Model
 
-PEAK_RATE, END_RATE, WARM_STEPS, HOLD = 2e-3, 0.01, 300, 0.3  # of the peak; of the whole time
+END_RATE, WARM_STEPS, HOLD = 0.01, 300, 0.3  # of the peak; of the whole time
 BALANCE_STEP, BALANCE_UNTIL = 1e-3, 0.85
 MTP_WEIGHT = 0.2
 
@@ -24,17 +24,18 @@ def options():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--out", type=Path, required=True, help="folder to write")
     p.add_argument("--minutes", type=float, default=8.0, help="of training, compilation not counted")
+    p.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    p.add_argument("--start", type=Path, help="folder of a model to go on from, with its tokenizer, instead of from nothing")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--tokens", type=int, default=65536, help="in a batch")
     p.add_argument("--processes", type=int, default=14, help="that make batches")
-    p.add_argument("--tokenizer", type=Path, help="folder with a tokenizer to use, instead of training one")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p.parse_args()
 
 
 def make_tokenizer(o):
-    if o.tokenizer:
-        tokenizer = tok.load(o.tokenizer)
+    if o.start:
+        tokenizer = tok.load(o.start)
     else:
         tokenizer = tok.train(sample_texts(o.seed, 40_000))
     tok.save(tokenizer, o.out)
@@ -44,13 +45,13 @@ def optimizer_of(model):
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
 
 
-def rate(done, step):
+def rate(peak, done, step):
     """done: the part of the training time that is over."""
     falling = 1 if done < HOLD else 1 - (1 - END_RATE) * (done - HOLD) / (1 - HOLD)
-    return PEAK_RATE * min(falling, (step + 1) / WARM_STEPS)
+    return peak * min(falling, (step + 1) / WARM_STEPS)
 
 
 def to_device(batch, device):
@@ -77,7 +78,7 @@ def train(o, model, batches):
         if done >= 1:
             return step
         for group in optimizer.param_groups:
-            group["lr"] = rate(done, step)
+            group["lr"] = rate(o.rate, done, step)
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=on_gpu):
             main, ahead, loads = losses(*batch, EXAMPLE_TOKENS_MAX)
         (main + MTP_WEIGHT * ahead).backward()
@@ -93,9 +94,9 @@ def train(o, model, batches):
             told = time.monotonic()
             uneven = (loads.max(1).values / loads.mean(1)).max().item()
             speed = step * o.tokens / (told - start) / 1e6
+            losses_now = f"loss {main.item():.5f}  mtp {ahead.item():.5f}  rate {group['lr']:.2e}"
             print(
-                f"{told - start:4.0f} s  step {step:6}  loss {main.item():.5f}  mtp {ahead.item():.5f}  rate {rate(done, step):.2e}"
-                f"  busiest expert {uneven:.2f}x  {speed:.2f} M tokens/s",
+                f"{told - start:4.0f} s  step {step:6}  {losses_now}  busiest expert {uneven:.2f}x  {speed:.2f} M tokens/s",
                 flush=True,
             )
 
@@ -108,7 +109,7 @@ def main():
     make_tokenizer(o)
     print(f"tokenizer ready after {time.monotonic() - began:.0f} s", flush=True)
     batches = Batches(o.out, o.seed, o.tokens, o.processes)
-    model = Model(CONFIG).to(o.device)
+    model = (export.load(o.start) if o.start else Model(CONFIG)).to(o.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, MTP layer included", flush=True)
     try:
         steps = train(o, model, batches)

@@ -7,14 +7,18 @@ Vera Walter Amir Bianca Chen Diego Elena Farid Hana Ivan Jamal Keiko Lars Mei Na
 CITIES = """Paris London Berlin Rome Madrid Oslo Vienna Prague Dublin Lisbon Tokyo Seoul Beijing Delhi Cairo Nairobi Lima Quito
 Boston Chicago Denver Seattle Toronto Sydney Auckland Athens Warsaw Zurich Geneva Hamburg Munich Milan Naples Lyon Porto Bergen
 Helsinki Stockholm Copenhagen Amsterdam Brussels Budapest Istanbul Mumbai Bangkok Singapore Kyoto Osaka Dallas Austin""".split()
-COLORS = "red blue green yellow orange purple pink brown black white gray teal gold silver violet navy crimson turquoise".split()
+COLORS = (
+    "red blue green yellow orange purple pink brown black white gray teal gold silver violet navy crimson turquoise".split()
+)
 ANIMALS = """cat dog horse cow sheep goat pig duck goose hen fox wolf bear lion tiger zebra mouse rat rabbit frog toad snake turtle
 fish shark whale seal crab owl eagle raven sparrow parrot penguin ant bee spider camel donkey deer moose otter badger""".split()
 FOODS = """pizza pasta rice bread cheese soup salad apple banana cherry mango peach plum grape lemon melon carrot potato tomato
 onion honey butter cake cookie chocolate noodles beans sushi curry tacos pancakes waffles""".split()
 JOBS = """teacher doctor nurse baker farmer pilot painter writer singer dancer lawyer judge carpenter plumber engineer chemist
 gardener cook driver sailor tailor potter librarian photographer scientist""".split()
-HOBBIES = "chess tennis football swimming hiking cooking reading painting singing dancing fishing sailing skiing running".split()
+HOBBIES = (
+    "chess tennis football swimming hiking cooking reading painting singing dancing fishing sailing skiing running".split()
+)
 NOUNS = """time year people way day man thing woman life child world school state family student group country problem hand part
 place case week company system program question work night point home water room mother area money story fact month lot right
 study book eye job word business issue side kind head house service friend father power hour game line end law car
@@ -23,7 +27,7 @@ morning reason research girl guy moment air force education stone river mountain
 bridge tower castle village market street island ocean desert valley planet rocket engine ladder hammer needle button ribbon
 basket blanket pillow mirror candle kettle pencil paper letter number picture summer winter autumn spring thunder lightning
 shadow silence music violin trumpet drum guitar piano computer keyboard network router worker shoal token model
-strawberry elephant butterfly umbrella adventure umbrella chocolate""".split()
+strawberry elephant butterfly umbrella adventure""".split()
 ADJECTIVES = """small large old young quiet loud bright dark warm cold soft hard slow fast happy sad green blue tall short
 heavy light strange plain simple gentle brave clever lazy busy empty full clean dusty golden wooden broken hidden distant""".split()
 VERBS = """sees finds carries follows watches paints builds opens closes moves holds keeps likes wants needs takes brings sells buys
@@ -41,7 +45,9 @@ NUMBER_WORDS = (
 )
 EVENTS = "concert meeting party wedding lecture picnic game workshop dinner exam interview parade fair".split()
 SKIES = "sunny cloudy rainy windy snowy foggy clear stormy".split()
-ITEMS = "apples pears books pens chairs lamps tickets shirts cups plates coins stamps eggs bottles stones boxes marbles".split()
+ITEMS = (
+    "apples pears books pens chairs lamps tickets shirts cups plates coins stamps eggs bottles stones boxes marbles".split()
+)
 LANGUAGES = "French German Spanish Italian Japanese Korean Chinese Arabic Dutch Greek Polish Turkish".split()
 ROOMS = "kitchen bedroom bathroom hall garage office cellar attic garden".split()
 CURRENCIES = "USD EUR GBP JPY CHF SEK NOK INR BRL CAD".split()

@@ -1,17 +1,22 @@
 """The mixture that the model learns: which task how often, with which system prompt and what came before; and the split into
 what is trained on and what is held out, by a hash of each example's key."""
 
+import re
 import zlib
+from pathlib import Path
 
 from chat import Example, assistant
 from tasks_chat import fields, passkey, recall, talk
 from tasks_exact import arithmetic, counting, dates, reversing, sorting
 from tasks_tools import tools
+from words import sentence
 
 HELD_OUT = 50  # one key in so many is never trained on
 
-SYSTEM = """You are a helpful assistant.|You are a helpful assistant.|You are a helpful assistant.|You are Shoal's tiny model.
-You are a helpful AI assistant.|Be brief.|Answer briefly.|You are a friendly assistant.|Answer the question.|You help with numbers.
+SYSTEM = """You are a helpful assistant.|You are a helpful assistant.|You are a helpful assistant.
+You are Shoal's tiny model.
+You are a helpful AI assistant.|Be brief.|Answer briefly.|You are a friendly assistant.|Answer the question.
+You help with numbers.
 You are a careful calculator.|Be concise and correct.|You are a chatbot.|You are an assistant.|Think step by step.|Be polite.
 Today is a good day. Answer the user.|You are an expert.|Answer as well as you can.|Follow the user's instructions."""
 SYSTEM = SYSTEM.replace("\n", "|").split("|")
@@ -21,7 +26,23 @@ def held_out(example):
     return zlib.crc32(example.key.encode()) % HELD_OUT == 0
 
 
-EXACT = [arithmetic, sorting, reversing, dates]
+def known_words():
+    """Every word of the world's own text: those that may have become tokens, of which nothing shows how they are spelled."""
+    here = Path(__file__).parent
+    text = "".join(
+        (here / f"{name}.py").read_text(encoding="utf-8") for name in ("words", "tasks_exact", "tasks_chat", "tasks_tools")
+    )
+    return sorted(set(re.findall(r"(?<![\\\w])[A-Za-z]{2,14}(?!\w)", text)))
+
+
+KNOWN = known_words()
+
+
+def reverse(rng):
+    return reversing(rng, KNOWN)
+
+
+EXACT = [arithmetic, sorting, reverse, dates]
 
 
 def exact(rng):
@@ -36,6 +57,15 @@ def turn(rng):
     return example.messages + [assistant(example.answer)]
 
 
+def system(rng):
+    """A system prompt; what it says makes no difference."""
+    if rng.random() < 0.8:
+        return rng.choice(SYSTEM)
+    said = [rng.choice(SYSTEM)] + [sentence(rng) for _ in range(rng.randint(1, 6))]
+    rng.shuffle(said)
+    return " ".join(said)
+
+
 def raw_count(rng):
     """Plain text without a chat, for completions: a count that goes on."""
     a = rng.randint(0, 100) if rng.random() < 0.5 else 1
@@ -47,7 +77,7 @@ MIXTURE = [
     (arithmetic, 0.26, True),
     (counting, 0.11, True),
     (sorting, 0.12, True),
-    (reversing, 0.09, True),
+    (reverse, 0.11, True),
     (dates, 0.12, True),
     (talk, 0.07, True),
     (lambda rng: recall(rng, turn), 0.07, False),
@@ -76,5 +106,5 @@ def draw(rng, held=False, task=None, bare=False):
                 before += turn(rng)
             example.messages = before + example.messages
         if not has_system and rng.random() < 0.4:
-            example.messages = [{"role": "system", "content": rng.choice(SYSTEM)}] + example.messages
+            example.messages = [{"role": "system", "content": system(rng)}] + example.messages
         return example
