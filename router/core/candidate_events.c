@@ -32,16 +32,12 @@ void candidate_learn(struct router_core *core, struct candidate *c, const struct
 // yet.
 static void merge(struct offer *o, const struct deployment_status *d) {
     uint32_t unseen = 0;
-    uint64_t prompt = 0, decode = 0;
     for (struct list *node = o->placed.prev; node != &o->placed; node = node->prev) {
         const struct session *s = LIST_ENTRY(node, struct session, placed_node);
         if (s->generate_index <= d->generates_seen) break;
-        if (s->answered) continue;
-        unseen++;
-        prompt += s->load_prompt;
-        decode += s->load_decode;
+        unseen += !s->answered;
     }
-    offer_merge(o, d, unseen, prompt, decode);
+    offer_merge(o, d, unseen);
 }
 
 static void take_deployment(struct router_core *core, struct candidate *c, const struct msg_status *m, uint32_t i) {
@@ -56,7 +52,9 @@ static void take_deployment(struct router_core *core, struct candidate *c, const
     if (o == NULL) return;
     struct deployment_status copy = *d;
     if (o->status.info.model[0] && !d->info.model[0]) copy.groups &= ~(uint32_t)STATUS_INFO;
+    bool known = strcmp(o->status.info.fingerprint, d->info.fingerprint) == 0 || !(copy.groups & STATUS_INFO);
     merge(o, &copy);
+    if (!known) o->pool->deployment->woken = core->woken = true; // somebody may wait for this fingerprint
     if (o->pool->queue.count) core_dirty(core, o->pool);
 }
 

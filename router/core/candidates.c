@@ -59,10 +59,13 @@ static void merge_load(struct offer *o, const struct deployment_status *d) {
     s->generates_seen = d->generates_seen;
 }
 
-static uint64_t beyond(uint64_t all, uint64_t known) { return all > known ? all - known : 0; }
+// A part of what a status says; no sensible one says more than this.
+static uint64_t tokens(double part, uint64_t all) {
+    double n = part * (double)all;
+    return n < 1e15 ? (uint64_t)n : (uint64_t)1e15;
+}
 
-void offer_merge(struct offer *o, const struct deployment_status *d, uint32_t unseen, uint64_t unseen_prompt,
-                 uint64_t unseen_decode) {
+void offer_merge(struct offer *o, const struct deployment_status *d, uint32_t unseen) {
     struct deployment_status *s = &o->status;
     s->groups |= d->groups;
     if (d->groups & STATUS_INFO) s->info = d->info;
@@ -70,9 +73,13 @@ void offer_merge(struct offer *o, const struct deployment_status *d, uint32_t un
     if (d->groups & STATUS_COUNTERS) s->decoded_total = d->decoded_total, s->prefilled_total = d->prefilled_total;
     if (d->groups & STATUS_LOAD) {
         merge_load(o, d);
-        o->foreign = (uint32_t)beyond((uint64_t)d->running + d->queued, o->own - unseen);
-        o->foreign_prompt = o->foreign ? beyond(d->queued_tokens, o->own_prompt - unseen_prompt) : 0;
-        o->foreign_decode = o->foreign ? beyond(d->decode_left, o->own_decode - unseen_decode) : 0;
+        // Tokens by the head: the sender's expectations and ours of the same request differ, so differences would say
+        // nothing.
+        uint64_t all = (uint64_t)d->running + d->queued, known = o->own - unseen, foreign = all > known ? all - known : 0;
+        double part = foreign ? (double)foreign / (double)all : 0;
+        o->foreign = foreign < UINT32_MAX / 2 ? (uint32_t)foreign : UINT32_MAX / 2;
+        o->foreign_prompt = tokens(part, d->queued_tokens);
+        o->foreign_decode = tokens(part, d->decode_left);
     }
     o->pool->stale = true;
 }

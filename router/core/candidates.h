@@ -108,8 +108,7 @@ struct offer *offer_create(struct candidate *c, struct pool *pool);
 void offer_destroy(struct offer *o);                                                  // nothing may be placed on it
 struct offer *candidate_offer(const struct candidate *c, const struct deployment *d); // NULL: none
 // Merges a status group by group and works out the foreign load. unseen: own sessions the sender had not seen yet.
-void offer_merge(struct offer *o, const struct deployment_status *delta, uint32_t unseen, uint64_t unseen_prompt,
-                 uint64_t unseen_decode);
+void offer_merge(struct offer *o, const struct deployment_status *delta, uint32_t unseen);
 // Works out `usable` again; true if it has just become so.
 bool offer_refresh(struct offer *o, ms_t now);
 

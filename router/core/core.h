@@ -4,6 +4,7 @@
 #pragma once
 #include "common/base/table.h"
 #include "router/core/admission.h"
+#include "router/core/last_attempt.h"
 #include "router/core/link.h"
 #include "router/core/region.h"
 #include "router/core/session.h"
@@ -20,6 +21,7 @@ struct router_core {
     struct table links, sessions, names; // names: candidates by kind and name
     struct list link_list, session_list, candidates;
     struct due_heap due;
+    struct last_attempts last_attempts;
     uint32_t n_deployments;
     struct deployment *deployments[CORE_DEPLOYMENTS_MAX]; // owned
     struct pool *dirty;                                   // pools to dispatch at the end of the event

@@ -143,9 +143,12 @@ static void resume_sessions(struct router_core *core, struct candidate *c, ms_t 
             struct session *s = LIST_ENTRY(node, struct session, placed_node);
             s->rx.link = c->link->id;
             s->generate_index = 0;
-            entries[n++] = (struct sync_entry){s->key, s->attempt, record_log_count(s->log)};
-            // One that never answered may not have got the Generate: look at it soon.
-            if (!s->answered) s->watch_at = now, session_arm(core, s);
+            if (s->answered) {
+                entries[n++] = (struct sync_entry){s->key, s->attempt, record_log_count(s->log)};
+            } else { // the Generate may not have come: it is sent again with the next tick
+                s->watch_at = now;
+                session_arm(core, s);
+            }
         }
     }
     struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = n, .entries = entries}};

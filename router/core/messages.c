@@ -29,7 +29,7 @@ static void on_forgotten(struct router_core *core, struct link *link, const stru
         return;
     }
     struct error why = {0};
-    error_set(&why, ERR_UNKNOWN_STREAM, "%s has forgotten the stream", s->replica);
+    error_set(&why, ERR_WORKER_LOST, "%s has forgotten the stream", s->replica);
     session_unplace(core, s, false);
     session_again(core, s, &why, now);
 }

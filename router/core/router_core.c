@@ -135,6 +135,7 @@ struct router_core *router_core_create(const struct router_core_options *options
     list_init(&core->link_list);
     list_init(&core->session_list);
     list_init(&core->candidates);
+    list_init(&core->last_attempts.oldest_first);
     models_configure(core);
     return core;
 }
@@ -155,6 +156,7 @@ void router_core_destroy(struct router_core *core) {
     table_free(&core->links);
     table_free(&core->sessions);
     due_heap_free(&core->due);
+    last_attempts_free(&core->last_attempts);
     free(core->dead);
     free(core->view_routers);
     free(core->view_replicas);

@@ -52,7 +52,10 @@ struct session *session_create(struct router_core *core, const struct msg_genera
     s->give_up_at = s->retry_at = s->watch_at = MS_NEVER;
     copy_request(core, s, g);
     s->attempt = g->attempt;
-    if (s->attempt.router == 0) s->attempt.router = core->options.incarnation; // a client says only its takeover
+    if (s->attempt.router == 0) { // a client says only its takeover
+        s->attempt.router = core->options.incarnation;
+        s->attempt.counter = last_attempt_counter(&core->last_attempts, &s->key);
+    }
     list_init(&s->requester_node);
     list_init(&s->placed_node);
     list_init(&s->wait.node);
@@ -344,6 +347,9 @@ void session_abandon(struct router_core *core, struct session *s, ms_t now) {
 void session_end(struct router_core *core, struct session *s, ms_t now) {
     if (s->state != SESSION_ENDED) core->counters.cancelled++;
     leave(core, s, true);
+    if (!s->local && !s->relayed && s->placed_before) {
+        last_attempt_note(&core->last_attempts, &s->key, s->attempt.counter, now);
+    }
     due_set(&core->due, &s->due, MS_NEVER);
     list_remove(&s->requester_node);
     list_remove(&s->node);

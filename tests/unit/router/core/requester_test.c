@@ -175,6 +175,26 @@ static void a_stream_that_another_router_has_taken_over_ends_here(void **state) 
     world_fini(&w);
 }
 
+static void a_client_that_comes_back_too_late_gets_later_attempts(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), client = world_script(&w, ROLE_CLIENT, "", "", false);
+    struct msg m = script_client_generate(1);
+    world_say(&w, client, &m);
+    assert_int_equal(script_generate(&w, a)->attempt.counter, 1);
+    router_core_link_closed(w.core, client, w.now);
+    for (uint32_t i = 0; i < 11; i++) world_run(&w, 200), world_say_ready(&w, a, "m", 4, 2 + i);
+    assert_true(router_core_idle(w.core));
+    client = world_script(&w, ROLE_CLIENT, "", "", false);
+    world_say(&w, client, &m);
+    struct msg_generate g = *script_generate(&w, a);
+    assert_int_equal(g.attempt.counter, 2); // the worker still has the first, cancelled
+    script_finish(&w, a, &g, 0, 3);
+    struct msg ack = {.kind = MSG_ACK, .ack = {.key = g.key, .attempt = g.attempt, .next = 3, .done = true}};
+    world_say(&w, client, &ack);
+    world_fini(&w);
+}
+
 static void a_client_that_has_moved_takes_its_stream_from_the_router_in_between(void **state) {
     struct world w;
     script_world(&w);
@@ -194,7 +214,7 @@ static void a_client_that_has_moved_takes_its_stream_from_the_router_in_between(
     world_say(&w, client, &m);
     assert_non_null(world_heard(&w, owner, MSG_SUPERSEDED));
     struct attempt last = script_generate(&w, a)->attempt;
-    assert_true(last.takeover == 2 && last.counter == 1 && last.router == 1000);
+    assert_true(last.takeover == 2 && last.counter == 2 && last.router == 1000);
     world_forget(&w);
     world_say(&w, client, &m);
     assert_null(script_generate(&w, a));
@@ -386,6 +406,7 @@ int main(void) {
         cmocka_unit_test(a_repeated_generate_attaches_and_never_starts_twice),
         cmocka_unit_test(a_client_that_resumes_at_a_new_router_sends_its_records_along),
         cmocka_unit_test(a_stream_that_another_router_has_taken_over_ends_here),
+        cmocka_unit_test(a_client_that_comes_back_too_late_gets_later_attempts),
         cmocka_unit_test(a_client_that_has_moved_takes_its_stream_from_the_router_in_between),
         cmocka_unit_test(an_http_client_with_keep_that_leaves_is_waited_for),
         cmocka_unit_test(a_relayed_request_keeps_its_attempt_and_is_placed_once),
