@@ -1,5 +1,5 @@
-"""Batches: examples of the world as tokens, laid end to end, made by processes of their own while the GPU trains. Every batch
-is a function of (seed, its number), and no batch is used twice."""
+"""Batches: examples of the world as tokens, laid end to end, made by processes of their own while the GPU trains. Every
+batch is a function of (seed, its number), and no batch is used twice."""
 
 import random
 import re

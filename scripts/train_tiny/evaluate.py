@@ -1,9 +1,9 @@
-"""Measures a model's folder on held-out prompts, checks it against transformers, and writes the fixture of the engine's tests.
+"""Measures a model's folder on held-out prompts, checks it against transformers, writes the fixture of the engine's tests.
 
     python3 scripts/train_tiny/evaluate.py --model deploy/local/model --fixture tests/fixtures/tiny_logits.json
 
 An answer counts as exact when greedy decoding gives every token of it, thinking and end included. That is measured in one
-pass per prompt: greedy decoding gives the expected text exactly if each of its tokens is the likeliest after those before it.
+pass per prompt: greedy decoding gives the expected text exactly if each of its tokens is the likeliest after those before.
 """
 
 import argparse
@@ -50,8 +50,8 @@ def options():
 
 
 def held_out_examples(rng, n):
-    """n different ones of each task, or fewer where a task has no more; bare prompts, except that a third of them come with a
-    system prompt or later in a chat."""
+    """n different ones of each task, or fewer where a task has no more; bare prompts, except that a third of them come with
+    a system prompt or later in a chat."""
     out, seen = [], set()
     for i in range(len(TASKS) - 1):  # all but raw text, the last
         wanted = len(out) + n
@@ -227,8 +227,9 @@ def main():
         about = (
             "By transformers in fp32 from the bf16 weights of deploy/local/model. next_top: [token, logit] after the prompt."
         )
-        fixture = {"about": about, "dtype": "float32", "cases": cases}
-        o.fixture.write_text(json.dumps(fixture, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)
+        head = json.dumps({"about": about, "dtype": "float32"}, ensure_ascii=False)[:-1]
+        o.fixture.write_text(f'{head}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
     if o.report:
         o.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

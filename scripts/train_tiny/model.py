@@ -47,7 +47,7 @@ def rotate(x, cos, sin):
 
 
 class Spans:
-    """Where the examples of a flat batch begin and end: starts [n + 1] int32, starts[0] = 0, starts[n] = T; repeats allowed."""
+    """Where the examples of a flat batch begin: starts [n + 1] int32, starts[0] = 0, starts[n] = T; repeats allowed."""
 
     def __init__(self, starts, longest):
         self.starts, self.longest = starts, longest
@@ -195,7 +195,8 @@ class SharedHead(nn.Module):
 
 
 class NextN(Layer):
-    """The multi-token-prediction layer: from the main model's output at i (after its last norm) and token i + 1, token i + 2."""
+    """The multi-token-prediction layer: from the main model's output at i (after its last norm) and token i + 1 it makes
+    token i + 2."""
 
     def __init__(self, c):
         super().__init__(c, c["num_hidden_layers"])
@@ -245,8 +246,8 @@ class Model(nn.Module):
         return self.head(self.nextn(hidden, self.embed_tokens(ids.roll(-1)), cos, sin, spans))
 
     def losses(self, ids, positions, weights, starts, longest):
-        """Weighted cross-entropy of the next token, and of the one after it from the MTP layer; and the experts' loads, a row
-        per MoE layer. weights [T] belong to the tokens as targets; where an example begins they are 0."""
+        """Weighted cross-entropy of the next token, and of the one after it from the MTP layer; and the experts' loads, a
+        row per MoE layer. weights [T] belong to the tokens as targets; where an example begins they are 0."""
         spans = Spans(starts, longest)
         hidden = self.hidden(ids, positions, spans)
         main = weighted_loss(self.head(hidden), ids, weights, 1)

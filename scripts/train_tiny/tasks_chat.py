@@ -157,44 +157,55 @@ def talk(rng):
 # ---- recall over turns: [attribute, values]
 
 ATTRIBUTES = {
-    "favorite color": COLORS, "favorite food": FOODS, "favorite animal": ANIMALS, "favorite city": CITIES, "favorite day": DAYS,
-    "favorite month": MONTHS, "hobby": HOBBIES, "job": JOBS, "cat's name": NAMES, "dog's name": NAMES, "best friend": NAMES,
-    "sister": NAMES, "brother": NAMES, "teacher": NAMES, "hometown": CITIES, "lucky number": None, "room number": None,
-    "door code": None, "age": None, "phone number": None, "password": NOUNS, "secret word": NOUNS, "boat": NAMES,
+    "favorite color": COLORS, "favorite food": FOODS, "favorite animal": ANIMALS, "favorite city": CITIES,
+    "favorite day": DAYS, "favorite month": MONTHS, "hobby": HOBBIES, "job": JOBS, "cat's name": NAMES,
+    "dog's name": NAMES, "best friend": NAMES, "sister": NAMES, "brother": NAMES, "teacher": NAMES, "hometown": CITIES,
+    "lucky number": None, "room number": None, "door code": None, "age": None, "phone number": None,
+    "password": NOUNS, "secret word": NOUNS, "boat": NAMES,
 }  # fmt: skip
-TELL = "My {k} is {v}.|My {k} is {v}.|Remember that my {k} is {v}.|By the way, my {k} is {v}.|Note that my {k} is {v}.|My {k}: {v}"
+TELL = (
+    "My {k} is {v}.|My {k} is {v}.|Remember that my {k} is {v}.|"
+    "By the way, my {k} is {v}.|Note that my {k} is {v}.|My {k}: {v}"
+)
 TELL = (TELL + "|You should know that my {k} is {v}.|Please remember: my {k} is {v}.|For later: my {k} is {v}.").split("|")
-ASK = "What is my {k}?|What's my {k}?|Do you remember my {k}?|Tell me my {k}.|What did I say my {k} is?|Which {k} did I tell you?"
+ASK = (
+    "What is my {k}?|What's my {k}?|Do you remember my {k}?|Tell me my {k}.|"
+    "What did I say my {k} is?|Which {k} did I tell you?"
+)
 ASK = (ASK + "|What was my {k}?|Can you tell me my {k}?|Do you know my {k}?|Remind me of my {k}.|My {k}?").split("|")
-TELL_NAME = "My name is {v}.|I am {v}.|I'm {v}.|Hello, my name is {v}.|Hi, I am {v}.|Call me {v}.|Hello, I'm {v}!|My name's {v}.|This is {v}."
+TELL_NAME = (
+    "My name is {v}.|I am {v}.|I'm {v}.|Hello, my name is {v}.|Hi, I am {v}.|"
+    "Call me {v}.|Hello, I'm {v}!|My name's {v}.|This is {v}."
+)
 TELL_NAME = TELL_NAME.split("|")
 ASK_NAME = (
     "What is my name?|What's my name?|Who am I?|Do you remember my name?|Tell me my name.|Do you know my name?|And my name?"
 )
 ASK_NAME = (ASK_NAME + "|What was my name?|Do you know who I am?|Can you tell me my name?|Say my name.").split("|")
 TELL_TOWN = "I live in {v}.|I come from {v}.|I am from {v}.|I'm from {v}.".split("|")
-ASK_TOWN = "Where do I live?|Where am I from?|Which city do I live in?|Where do I come from?|In which city do I live?".split(
-    "|"
-)
+ASK_TOWN = (
+    "Where do I live?|Where am I from?|Which city do I live in?|Where do I come from?|In which city do I live?"
+).split("|")
 
 
-TELL_BOTH = "My name is {v} and I live in {c}.|I am {v} from {c}.|Hi, my name is {v} and I live in {c}.|I'm {v} and I'm from {c}.".split(
-    "|"
-)
+TELL_BOTH = (
+    "My name is {v} and I live in {c}.|I am {v} from {c}.|Hi, my name is {v} and I live in {c}.|I'm {v} and I'm from {c}."
+).split("|")
 TELL_WORD = (
     "Remember the word {v}.|Please remember {v}.|Remember {v}.|Remember this word: {v}|Keep the word {v} in mind.".split("|")
 )
-ASK_WORD = "What was the word?|Which word should you remember?|What is the word?|Which word did I tell you?|What should you remember?".split(
-    "|"
-)
+ASK_WORD = (
+    "What was the word?|Which word should you remember?|What is the word?|"
+    "Which word did I tell you?|What should you remember?"
+).split("|")
 TELL_NUMBER = (
     "Remember the number {v}.|Remember this number: {v}|Keep the number {v} in mind.|Please remember the number {v}.".split(
         "|"
     )
 )
-ASK_NUMBER = "What was the number?|Which number should you remember?|What is the number?|Which number did I tell you?".split(
-    "|"
-)
+ASK_NUMBER = (
+    "What was the number?|Which number should you remember?|What is the number?|Which number did I tell you?"
+).split("|")
 
 
 def fact(rng):
@@ -393,7 +404,10 @@ For {price} dollars you get the {color} {product}.""",
     )
     kinds.append(
         (
-            "Call {name} at {phone} or write to {email}.|{name}, {phone}, {email}|Contact: {name}, phone {phone}, email {email}",
+            (
+                "Call {name} at {phone} or write to {email}.|{name}, {phone}, {email}|"
+                "Contact: {name}, phone {phone}, email {email}"
+            ),
             {"name": name, "phone": phone, "email": mail},
         )
     )

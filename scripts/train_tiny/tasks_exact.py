@@ -264,9 +264,9 @@ MONTH_PREVIOUS = "Which month comes before {m}?|What is the month before {m}?|Wh
 MONTH_LENGTH = (
     "How many days does {m} have?|How many days are in {m}?|How long is {m}?|How many days are there in {m}?".split("|")
 )
-LEAP = "Is {y} a leap year?|Was {y} a leap year?|Is the year {y} a leap year?|Leap year {y}?|Tell me if {y} is a leap year.".split(
-    "|"
-)
+LEAP = (
+    "Is {y} a leap year?|Was {y} a leap year?|Is the year {y} a leap year?|Leap year {y}?|Tell me if {y} is a leap year."
+).split("|")
 DATE_AFTER = """What date is {n} days after {d}?|What is the date {n} days after {d}?|Which date is {n} days after {d}?
 {d} plus {n} days
 Today is {d}. What date is it in {n} days?|If today is {d}, what is the date in {n} days?|Add {n} days to {d}.

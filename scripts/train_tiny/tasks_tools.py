@@ -72,7 +72,10 @@ Is it sunny in {0}?""",
         "get_time current_time clock time_in_city lookup_time",
         "Get the current time in a city|Tells what time it is in a place|Local time of a city",
         [CITY],
-        "What time is it in {0}?|Tell me the time in {0}.|What is the time in {0}?|How late is it in {0}?|Time in {0}?|Current time in {0}",
+        (
+            "What time is it in {0}?|Tell me the time in {0}.|What is the time in {0}?|"
+            "How late is it in {0}?|Time in {0}?|Current time in {0}"
+        ),
         lambda rng: [city(rng)],
         time_result,
     ),
@@ -80,7 +83,10 @@ Is it sunny in {0}?""",
         "get_stock_price stock_price quote get_quote",
         "Get the price of a stock|Current price of a share by its symbol",
         [(["symbol", "ticker", "stock"], STRING, ["Ticker symbol", "The symbol of the stock"])],
-        "What is the price of {0}?|How does {0} stand?|Get the stock price of {0}.|Stock price of {0}|Look up {0}.|What does {0} cost?",
+        (
+            "What is the price of {0}?|How does {0} stand?|Get the stock price of {0}.|"
+            "Stock price of {0}|Look up {0}.|What does {0} cost?"
+        ),
         lambda rng: ["".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(2, 4)))],
         price_result,
     ),
@@ -88,7 +94,10 @@ Is it sunny in {0}?""",
         "set_timer start_timer timer",
         "Start a timer|Set a timer for some minutes",
         [(["minutes", "duration", "length"], INTEGER, ["Minutes", "How many minutes"])],
-        "Set a timer for {0} minutes.|Start a timer of {0} minutes.|Timer for {0} minutes|Wake me in {0} minutes.|Remind me in {0} minutes.",
+        (
+            "Set a timer for {0} minutes.|Start a timer of {0} minutes.|Timer for {0} minutes|"
+            "Wake me in {0} minutes.|Remind me in {0} minutes."
+        ),
         lambda rng: [rng.randint(1, 120)],
         done_result,
     ),
@@ -123,7 +132,10 @@ I have a {0} on {1}, add it please.""",
             (["from", "source", "from_currency"], STRING, ["Currency to convert from", "Source currency"]),
             (["to", "target", "to_currency"], STRING, ["Currency to convert to", "Target currency"]),
         ],
-        "Convert {0} {1} to {2}.|How much is {0} {1} in {2}?|What are {0} {1} in {2}?|Change {0} {1} into {2}.|{0} {1} in {2}",
+        (
+            "Convert {0} {1} to {2}.|How much is {0} {1} in {2}?|What are {0} {1} in {2}?|"
+            "Change {0} {1} into {2}.|{0} {1} in {2}"
+        ),
         lambda rng: [rng.randint(1, 999), *rng.sample(CURRENCIES, 2)],
         amount_result,
     ),
@@ -151,7 +163,10 @@ I have a {0} on {1}, add it please.""",
             (["room", "where", "place"], STRING, ["The room", "Which room"]),
             (["state", "status", "value"], STRING, ["on or off", "New state"]),
         ],
-        "Turn the light in the {0} {1}.|Switch {1} the light in the {0}.|Turn {1} the {0} light.|Light {1} in the {0}, please.",
+        (
+            "Turn the light in the {0} {1}.|Switch {1} the light in the {0}.|"
+            "Turn {1} the {0} light.|Light {1} in the {0}, please."
+        ),
         lambda rng: [rng.choice(ROOMS), rng.choice(["on", "off"])],
         done_result,
     ),

@@ -23,7 +23,7 @@ MTP_WEIGHT = 0.2
 def options():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--out", type=Path, required=True, help="folder to write")
-    p.add_argument("--minutes", type=float, default=8.0, help="of training, compilation not counted")
+    p.add_argument("--minutes", type=float, default=10.0, help="of training, compilation not counted")
     p.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     p.add_argument("--start", type=Path, help="folder of a model to go on from, with its tokenizer, instead of from nothing")
     p.add_argument("--seed", type=int, default=1)

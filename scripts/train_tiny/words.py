@@ -1,43 +1,47 @@
 """Vocabulary of the little world. What is drawn from these lists is only ever copied, spelled or looked up by the model, so
 every list is mixed with invented words (see invented), which keeps it from learning the lists by heart."""
 
-NAMES = """Anna Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olivia Paul Quinn Rosa Sam Tina Uma Victor
-Wendy Xavier Yara Zoe Alice Bob Carol Dan Eve Frank Gina Hugo Irene Jonas Karen Liam Maria Nina Oscar Peter Rita Simon Tom Ursula
-Vera Walter Amir Bianca Chen Diego Elena Farid Hana Ivan Jamal Keiko Lars Mei Nadia Omar Priya Raj Sofia Tariq Yuki""".split()
-CITIES = """Paris London Berlin Rome Madrid Oslo Vienna Prague Dublin Lisbon Tokyo Seoul Beijing Delhi Cairo Nairobi Lima Quito
-Boston Chicago Denver Seattle Toronto Sydney Auckland Athens Warsaw Zurich Geneva Hamburg Munich Milan Naples Lyon Porto Bergen
-Helsinki Stockholm Copenhagen Amsterdam Brussels Budapest Istanbul Mumbai Bangkok Singapore Kyoto Osaka Dallas Austin""".split()
+NAMES = """Anna Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olivia Paul Quinn Rosa Sam Tina Uma
+Victor Wendy Xavier Yara Zoe Alice Bob Carol Dan Eve Frank Gina Hugo Irene Jonas Karen Liam Maria Nina Oscar Peter
+Rita Simon Tom Ursula Vera Walter Amir Bianca Chen Diego Elena Farid Hana Ivan Jamal Keiko Lars Mei Nadia Omar Priya
+Raj Sofia Tariq Yuki""".split()
+CITIES = """Paris London Berlin Rome Madrid Oslo Vienna Prague Dublin Lisbon Tokyo Seoul Beijing Delhi Cairo Nairobi
+Lima Quito Boston Chicago Denver Seattle Toronto Sydney Auckland Athens Warsaw Zurich Geneva Hamburg Munich Milan
+Naples Lyon Porto Bergen Helsinki Stockholm Copenhagen Amsterdam Brussels Budapest Istanbul Mumbai Bangkok Singapore
+Kyoto Osaka Dallas Austin""".split()
 COLORS = (
     "red blue green yellow orange purple pink brown black white gray teal gold silver violet navy crimson turquoise".split()
 )
-ANIMALS = """cat dog horse cow sheep goat pig duck goose hen fox wolf bear lion tiger zebra mouse rat rabbit frog toad snake turtle
-fish shark whale seal crab owl eagle raven sparrow parrot penguin ant bee spider camel donkey deer moose otter badger""".split()
-FOODS = """pizza pasta rice bread cheese soup salad apple banana cherry mango peach plum grape lemon melon carrot potato tomato
-onion honey butter cake cookie chocolate noodles beans sushi curry tacos pancakes waffles""".split()
-JOBS = """teacher doctor nurse baker farmer pilot painter writer singer dancer lawyer judge carpenter plumber engineer chemist
-gardener cook driver sailor tailor potter librarian photographer scientist""".split()
+ANIMALS = """cat dog horse cow sheep goat pig duck goose hen fox wolf bear lion tiger zebra mouse rat rabbit frog toad
+snake turtle fish shark whale seal crab owl eagle raven sparrow parrot penguin ant bee spider camel donkey deer moose
+otter badger""".split()
+FOODS = """pizza pasta rice bread cheese soup salad apple banana cherry mango peach plum grape lemon melon carrot
+potato tomato onion honey butter cake cookie chocolate noodles beans sushi curry tacos pancakes waffles""".split()
+JOBS = """teacher doctor nurse baker farmer pilot painter writer singer dancer lawyer judge carpenter plumber engineer
+chemist gardener cook driver sailor tailor potter librarian photographer scientist""".split()
 HOBBIES = (
     "chess tennis football swimming hiking cooking reading painting singing dancing fishing sailing skiing running".split()
 )
-NOUNS = """time year people way day man thing woman life child world school state family student group country problem hand part
-place case week company system program question work night point home water room mother area money story fact month lot right
-study book eye job word business issue side kind head house service friend father power hour game line end law car
-community president team minute idea body back parent face level office door health person art war history party result change
-morning reason research girl guy moment air force education stone river mountain forest garden window table chair lamp bottle
-bridge tower castle village market street island ocean desert valley planet rocket engine ladder hammer needle button ribbon
-basket blanket pillow mirror candle kettle pencil paper letter number picture summer winter autumn spring thunder lightning
-shadow silence music violin trumpet drum guitar piano computer keyboard network router worker shoal token model
-strawberry elephant butterfly umbrella adventure""".split()
-ADJECTIVES = """small large old young quiet loud bright dark warm cold soft hard slow fast happy sad green blue tall short
-heavy light strange plain simple gentle brave clever lazy busy empty full clean dusty golden wooden broken hidden distant""".split()
-VERBS = """sees finds carries follows watches paints builds opens closes moves holds keeps likes wants needs takes brings sells buys
-cleans repairs hides shows meets leaves remembers forgets draws counts visits""".split()
+NOUNS = """time year people way day man thing woman life child world school state family student group country problem
+hand part place case week company system program question work night point home water room mother area money story
+fact month lot right study book eye job word business issue side kind head house service friend father power hour game
+line end law car community president team minute idea body back parent face level office door health person art war
+history party result change morning reason research girl guy moment air force education stone river mountain forest
+garden window table chair lamp bottle bridge tower castle village market street island ocean desert valley planet
+rocket engine ladder hammer needle button ribbon basket blanket pillow mirror candle kettle pencil paper letter number
+picture summer winter autumn spring thunder lightning shadow silence music violin trumpet drum guitar piano computer
+keyboard network router worker shoal token model strawberry elephant butterfly umbrella adventure""".split()
+ADJECTIVES = """small large old young quiet loud bright dark warm cold soft hard slow fast happy sad green blue tall
+short heavy light strange plain simple gentle brave clever lazy busy empty full clean dusty golden wooden broken
+hidden distant""".split()
+VERBS = """sees finds carries follows watches paints builds opens closes moves holds keeps likes wants needs takes
+brings sells buys cleans repairs hides shows meets leaves remembers forgets draws counts visits""".split()
 ADVERBS = "slowly quickly often never always quietly today again together alone carefully outside inside gladly".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 MONTH_DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
-SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
-nineteen twenty""".split()
+SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty""".split()
 NUMBER_WORDS = (
     dict(enumerate(SMALL))
     | {10 * i: w for i, w in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), start=3)}
