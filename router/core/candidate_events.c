@@ -93,26 +93,20 @@ void candidate_refresh(struct router_core *core, struct candidate *c, ms_t now) 
     }
 }
 
-// Did the request reach the worker before that died? Certainly, if it answered; not, if the worker was gone in the
-// millisecond of the placement; else if it was heard of since, or lately enough to have been there.
-static bool reached(const struct session *s, ms_t heard_at, ms_t suspect_ms, ms_t now) {
-    if (s->answered) return true;
-    return now > s->placed_at && (heard_at > s->placed_at || now - heard_at < suspect_ms);
-}
-
 void candidate_die(struct router_core *core, struct candidate *c, ms_t now) {
     bool worker_died = c->kind == CANDIDATE_REPLICA && c->state == LIFECYCLE_READY; // a drained one went on purpose
-    ms_t heard_at = c->link->health.heard_at, suspect_ms = core->options.timers.suspect_ms;
     core->counters.deaths++;
+    for (uint32_t i = 0; worker_died && i < c->n_offers; i++) {
+        LIST_FOREACH(node, &c->offers[i]->placed) {
+            suspicion_blame(core, LIST_ENTRY(node, struct session, placed_node), c, now);
+        }
+    }
     c->link->candidate = NULL;
     c->link = NULL;
     candidate_refresh(core, c, now);
     for (uint32_t i = 0; i < c->n_offers; i++) {
         struct list *placed = &c->offers[i]->placed;
-        while (!list_empty(placed)) {
-            struct session *s = LIST_ENTRY(placed->next, struct session, placed_node);
-            session_bereaved(core, s, worker_died && reached(s, heard_at, suspect_ms, now), now);
-        }
+        while (!list_empty(placed)) session_bereaved(core, LIST_ENTRY(placed->next, struct session, placed_node), now);
     }
     CHECK(c->unproven == 0);
     for (uint32_t i = 0; i < c->n_offers; i++) offer_destroy(c->offers[i]);

@@ -22,6 +22,7 @@ struct router_core {
     struct list link_list, session_list, candidates;
     struct due_heap due;
     struct last_attempts last_attempts;
+    struct victims victims;
     uint32_t n_deployments;
     struct deployment *deployments[CORE_DEPLOYMENTS_MAX]; // owned
     struct pool *dirty;                                   // pools to dispatch at the end of the event

@@ -20,8 +20,8 @@ static void check_session(const struct router_core *core, const struct session *
     if (placed) CHECK(s->rx.link == s->offer->candidate->link->id && attempt_equal(&s->rx.attempt, &s->attempt));
     CHECK(!s->local || (s->requester == NULL && s->tx.link == 0));
     CHECK(s->requester == NULL ? s->tx.link == 0 : s->tx.link == s->requester->id);
-    CHECK(s->kills < KILLS_MAX || s->failed);
-    CHECK(!s->unproven || placed);
+    CHECK(s->suspicion.kills < KILLS_MAX || s->failed);
+    CHECK(!s->suspicion.unproven || placed);
     CHECK(s->state != SESSION_ENDED || !s->failed || s->local);
     if (s->state != SESSION_ENDED || !s->local) CHECK(s->due.place != 0 || s->local || s->state == SESSION_QUEUED);
 }
@@ -35,7 +35,7 @@ static void check_offer(const struct offer *o, uint32_t *unproven) {
         own++;
         prompt += s->load_prompt;
         decode += s->load_decode;
-        *unproven += s->unproven;
+        *unproven += s->suspicion.unproven;
     }
     CHECK(own == o->own && prompt == o->own_prompt && decode == o->own_decode);
 }

@@ -78,7 +78,7 @@ static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t 
         take_fingerprint(s, s->offer->status.info.fingerprint);
         accepted(core, s);
     }
-    session_proven(core, s);
+    suspicion_clear(core, s);
     session_load(s, 0, s->load_decode > n ? s->load_decode - n : 0);
     if (s->local)
         core_emit(core, s, SESSION_RECORDS);
@@ -173,11 +173,9 @@ void session_on_rejected(struct router_core *core, struct session *s, const stru
     s->refusals++;
     if (other_may) exclude(s);
     session_unplace(core, s, false);
-    s->kills += m->kills;
-    s->deaths += m->kills;
-    if (s->kills >= KILLS_MAX || s->deaths >= DEATHS_MAX) {
-        core->counters.poisoned++;
-        fail_attempt_for_good(core, s, ERR_POISON_REQUEST, error_info(ERR_POISON_REQUEST)->sentence, now);
+    suspicion_report(s, m->kills);
+    if (suspicion_convicts(s)) {
+        session_convict(core, s, now);
     } else if (!other_may || (s->refusals > REFUSALS_MAX && m->kills == 0)) {
         session_fail(core, s, &m->error, m->retry_after_ms, now);
     } else {

@@ -178,7 +178,10 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
         }
         link_drop(core, old, true, now);
     }
-    if (c == NULL) c = candidate_create(core, link, kind, m);
+    if (c == NULL) {
+        c = candidate_create(core, link, kind, m);
+        if (kind == CANDIDATE_REPLICA) suspicion_acquit(core, m->incarnation);
+    }
     if (kind == CANDIDATE_REPLICA && m->info.model[0]) candidate_learn(core, c, &m->info);
     candidate_refresh(core, c, now);
     return true;

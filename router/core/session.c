@@ -84,12 +84,12 @@ struct route_request session_route_request(const struct session *s, ms_t now) {
         .n_excluded = s->n_excluded,
         .excluded = s->excluded,
         .replicas_only = s->relayed,
-        .apart = s->kills > 0 || (s->relayed && s->attempt.counter > 1),
+        .apart = s->suspicion.kills > 0 || (s->relayed && s->attempt.counter > 1),
     };
 }
 
 static void wait_in(struct router_core *core, struct session *s, struct wait_queue *q, ms_t retry_at) {
-    bool urgent = s->request.pin[0] || s->deaths + s->refusals > 0 || s->n_excluded > 0;
+    bool urgent = s->request.pin[0] || s->suspicion.deaths + s->refusals > 0 || s->n_excluded > 0;
     wait_queue_push(q, &s->wait, urgent, s->prompt_expected, s->decode_expected);
     core->queued++;
     core->queued_tokens += s->wait.prompt;
@@ -191,8 +191,8 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
     s->state = SESSION_PLACED;
     s->offer = o;
     s->answered = false;
-    s->unproven = r.apart && o->candidate->kind == CANDIDATE_REPLICA;
-    o->candidate->unproven += s->unproven;
+    s->suspicion.unproven = r.apart && o->candidate->kind == CANDIDATE_REPLICA;
+    o->candidate->unproven += s->suspicion.unproven;
     o->own++;
     session_load(s, s->prompt_expected, s->decode_expected);
     stream_rx_bind(&s->rx, &s->attempt, o->candidate->link->id, o->candidate->incarnation);
@@ -216,14 +216,6 @@ void session_ask_again(struct router_core *core, struct session *s, ms_t now) {
     s->watch_at = now + s->watch_ms;
 }
 
-void session_proven(struct router_core *core, struct session *s) {
-    s->kills = 0;
-    if (!s->unproven) return;
-    s->unproven = false;
-    s->offer->candidate->unproven--;
-    core_dirty(core, s->offer->pool);
-}
-
 void session_unplace(struct router_core *core, struct session *s, bool tell) {
     struct offer *o = s->offer;
     if (o == NULL) return;
@@ -234,8 +226,8 @@ void session_unplace(struct router_core *core, struct session *s, bool tell) {
     CHECK(o->own > 0);
     session_load(s, 0, 0);
     o->own--;
-    o->candidate->unproven -= s->unproven;
-    s->unproven = false;
+    o->candidate->unproven -= s->suspicion.unproven;
+    s->suspicion.unproven = false;
     list_remove(&s->placed_node);
     stream_rx_unbind(&s->rx);
     s->watch_at = MS_NEVER;
@@ -250,16 +242,21 @@ void session_again(struct router_core *core, struct session *s, const struct err
         session_enqueue(core, s, now);
 }
 
-void session_bereaved(struct router_core *core, struct session *s, bool blame, ms_t now) {
-    session_unplace(core, s, false);
+void session_convict(struct router_core *core, struct session *s, ms_t now) {
     struct error why = {0};
-    if (blame) s->kills++, s->deaths++;
-    if (s->kills >= KILLS_MAX || s->deaths >= DEATHS_MAX) {
-        core->counters.poisoned++;
-        error_set(&why, ERR_POISON_REQUEST, "the request was refused because %u workers died while serving it", s->deaths);
-        session_fail(core, s, &why, 0, now);
+    core->counters.poisoned++;
+    error_set(&why, ERR_POISON_REQUEST, "the request was refused because %u workers died while serving it",
+              s->suspicion.deaths);
+    session_fail(core, s, &why, 0, now);
+}
+
+void session_bereaved(struct router_core *core, struct session *s, ms_t now) {
+    session_unplace(core, s, false);
+    if (suspicion_convicts(s)) {
+        session_convict(core, s, now);
         return;
     }
+    struct error why = {0};
     error_set(&why, ERR_WORKER_LOST, "the connection to %s, which served the request, was lost", s->replica);
     session_again(core, s, &why, now);
 }
@@ -280,7 +277,7 @@ void session_fail(struct router_core *core, struct session *s, const struct erro
     struct msg m = {.kind = MSG_REJECTED};
     m.rejected = (struct msg_rejected){.key = s->key, .attempt = s->attempt, .error = *why};
     m.rejected.retry_after_ms = retry_after_ms;
-    m.rejected.kills = s->relayed ? s->deaths : 0;
+    m.rejected.kills = s->relayed ? s->suspicion.deaths : 0;
     snprintf(m.rejected.replica, sizeof m.rejected.replica, "%s", s->replica);
     s->rejected = m.rejected;
     if (s->local) {
@@ -309,7 +306,7 @@ void session_complete(struct router_core *core, struct session *s, const struct 
     }
     bool natural = done->finish <= FINISH_TOOL_CALLS;
     if (natural) output_length_learn(&s->deployment->lengths, s->request.max_tokens, count);
-    if (natural && s->foreseen_s > 0 && s->deaths + s->refusals == 0) {
+    if (natural && s->foreseen_s > 0 && s->suspicion.deaths + s->refusals == 0) {
         admission_learn(pool, s->foreseen_s, (double)(now - s->arrived_at) / 1000);
     }
     if (s->local) {

@@ -5,21 +5,16 @@
 // front has no stream_tx, its shell reads the log.
 //
 // A relayed session keeps the attempt it came with, is placed once, and reports failure to its owner.
-//
-// Who kills workers? Everyone on a worker when it dies is suspected (kills + 1). A suspect is `unproven` in its next attempt
-// until a new record comes; unproven sessions are kept apart, at most one on a replica, so that when the next replica dies
-// too the one to blame is known: KILLS_MAX deaths without progress in between, and the request is refused. Progress clears
-// it. Whatever it is suspected of, DEATHS_MAX lost workers end a request.
 #pragma once
 #include "common/delivery/stream_rx.h"
 #include "router/core/candidates.h"
 #include "router/core/due_heap.h"
 #include "router/core/router_core.h"
+#include "router/core/suspicion.h"
 
 enum {
     EXCLUDED_MAX = 16,      // candidates that refused this session
     REFUSALS_MAX = 8,       // by candidates, before the requester gets the last one's error
-    DEATHS_MAX = 8,         // workers lost under one request
     PARK_KEEP_MS = 30000,   // a requester's link is gone: how long a session is kept for it with `keep`
     PARK_MS = 2000,         // and without
     UNACKED_MS = 30000,     // a finished stream waits for its requester's acknowledgement
@@ -74,11 +69,11 @@ struct session {
     uint64_t generate_index;           // on the link it was sent over
     uint32_t load_prompt, load_decode; // counted in the offer's own load
     bool answered;                     // in this attempt: Accepted or Tokens came
-    bool unproven;
+    struct suspicion suspicion;
     ms_t placed_at;
     ms_t watch_at;
     uint32_t watch_ms;
-    uint32_t kills, deaths, refusals;
+    uint32_t refusals;
     uint32_t n_excluded;
     incarnation_t excluded[EXCLUDED_MAX];
 
@@ -111,13 +106,14 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
 void session_load(struct session *s, uint32_t prompt, uint32_t decode);
 // The candidate has been silent about it: Generate again (same attempt), or Sync.
 void session_ask_again(struct router_core *core, struct session *s, ms_t now);
-void session_proven(struct router_core *core, struct session *s); // it made progress: suspected no more
 // Takes it off its candidate. tell: Cancel is sent there.
 void session_unplace(struct router_core *core, struct session *s, bool tell);
 // The attempt is over without a result; the next one, or for a relayed session the report to its owner.
 void session_again(struct router_core *core, struct session *s, const struct error *why, ms_t now);
-// Its candidate is gone. blame: a worker died while it had the request.
-void session_bereaved(struct router_core *core, struct session *s, bool blame, ms_t now);
+// Its candidate is gone.
+void session_bereaved(struct router_core *core, struct session *s, ms_t now);
+// Refused, because workers die of it.
+void session_convict(struct router_core *core, struct session *s, ms_t now);
 
 // --- ending
 void session_fail(struct router_core *core, struct session *s, const struct error *why, uint32_t retry_after_ms, ms_t now);

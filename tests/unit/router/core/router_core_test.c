@@ -131,6 +131,28 @@ static void workers_that_died_before_the_request_came_are_not_held_against_it(vo
     world_fini(&w);
 }
 
+static void a_worker_that_turns_up_again_was_not_killed(void **state) {
+    struct world w;
+    script_world(&w);
+    struct request *r = NULL;
+    for (uint32_t i = 0; i < 5; i++) {
+        link_id a = world_script_as(&w, ROLE_WORKER, "a", "here", false, 500);
+        world_say_ready(&w, a, "m", 4, 1);
+        if (i == 0) r = world_submit(&w, "m", 8, 8, 40, 0);
+        struct msg_generate g = *script_generate(&w, a);
+        script_accepted(&w, a, &g);
+        router_core_link_closed(w.core, a, w.now);
+    }
+    assert_false(r->failed);
+    link_id b = world_script_as(&w, ROLE_WORKER, "a", "here", false, 501);
+    world_say_ready(&w, b, "m", 4, 1);
+    struct msg_generate g = *script_generate(&w, b);
+    script_accepted(&w, b, &g);
+    router_core_link_closed(w.core, b, w.now);
+    assert_true(r->failed && r->error == ERR_POISON_REQUEST); // 500 did not come back this time
+    world_fini(&w);
+}
+
 static void what_an_earlier_attempt_still_says_is_dropped_and_cancelled(void **state) {
     struct world w;
     script_world(&w);
@@ -437,6 +459,7 @@ int main(void) {
         cmocka_unit_test(silence_makes_a_link_suspect_then_dead_and_its_stream_goes_on_elsewhere),
         cmocka_unit_test(after_a_pause_of_its_own_the_router_listens_before_it_judges),
         cmocka_unit_test(workers_that_died_before_the_request_came_are_not_held_against_it),
+        cmocka_unit_test(a_worker_that_turns_up_again_was_not_killed),
         cmocka_unit_test(what_an_earlier_attempt_still_says_is_dropped_and_cancelled),
         cmocka_unit_test(a_process_that_reconnects_gets_sync_and_goes_on_with_the_same_attempt),
         cmocka_unit_test(a_new_incarnation_under_the_same_name_kills_the_old_at_once),

@@ -1,0 +1,56 @@
+#include "router/core/suspicion.h"
+
+#include "router/core/core.h"
+
+static bool reached(const struct router_core *core, const struct session *s, const struct candidate *c, ms_t now) {
+    if (s->answered) return true;
+    ms_t heard_at = c->link->health.heard_at;
+    return now > s->placed_at && (heard_at > s->placed_at || now - heard_at < core->options.timers.suspect_ms);
+}
+
+void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {
+    if (!reached(core, s, c, now)) return;
+    suspicion_report(s, 1);
+    s->suspicion.victim = c->incarnation;
+    struct victims *v = &core->victims;
+    uint32_t last = (v->next + VICTIMS_MAX - 1) % VICTIMS_MAX;
+    if (v->incarnations[last] == c->incarnation) return; // the same death, another session
+    v->incarnations[v->next] = c->incarnation;
+    v->next = (v->next + 1) % VICTIMS_MAX;
+}
+
+void suspicion_report(struct session *s, uint32_t kills) {
+    if (kills == 0) return;
+    s->suspicion.kills += kills;
+    s->suspicion.deaths += kills;
+    s->suspicion.victim = 0;
+}
+
+bool suspicion_convicts(const struct session *s) {
+    return s->suspicion.kills >= KILLS_MAX || s->suspicion.deaths >= DEATHS_MAX;
+}
+
+void suspicion_clear(struct router_core *core, struct session *s) {
+    s->suspicion.kills = 0;
+    if (!s->suspicion.unproven) return;
+    s->suspicion.unproven = false;
+    s->offer->candidate->unproven--;
+    core_dirty(core, s->offer->pool);
+}
+
+void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
+    bool missed = false;
+    for (uint32_t i = 0; i < VICTIMS_MAX; i++) {
+        if (core->victims.incarnations[i] != incarnation) continue;
+        core->victims.incarnations[i] = 0;
+        missed = true;
+    }
+    if (!missed) return;
+    LIST_FOREACH(node, &core->session_list) {
+        struct session *s = LIST_ENTRY(node, struct session, node);
+        if (s->suspicion.kills == 0 || s->suspicion.victim != incarnation || s->state == SESSION_ENDED) continue;
+        s->suspicion.deaths--;
+        s->suspicion.victim = 0;
+        if (--s->suspicion.kills == 0) suspicion_clear(core, s);
+    }
+}
