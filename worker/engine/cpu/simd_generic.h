@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define SIMD_PLAIN
+
 // Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
 #define GEMM_PANELS      1
 #define GEMM_ROWS        4

@@ -85,14 +85,19 @@ struct pack_job {
 };
 
 static void pack_bf16(const struct pack_job *j, uint32_t panel) {
-    uint16_t *out = (uint16_t *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS;
-    for (uint32_t k = 0; k < j->m->k; k++) {
-        for (uint32_t lane = 0; lane < PANEL_ROWS; lane++) {
-            uint32_t row = panel * PANEL_ROWS + lane;
-            uint16_t h = 0;
-            uint64_t at = j->s.base + row * j->s.row_stride + k * j->s.col_stride;
-            if (row < j->m->n) memcpy(&h, j->s.tensor->data + 2 * at, 2);
-            out[(size_t)(k / 2) * 2 * PANEL_ROWS + 2 * lane + k % 2] = h;
+    uint8_t *out = (uint8_t *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS * 2;
+    for (uint32_t lane = 0; lane < PANEL_ROWS; lane++) {
+        uint32_t row = panel * PANEL_ROWS + lane;
+        if (row >= j->m->n) continue; // fresh memory is zero
+        const uint8_t *in = j->s.tensor->data + 2 * (j->s.base + row * j->s.row_stride);
+        for (uint32_t pair = 0; pair < j->m->k / 2; pair++) {
+            uint8_t *to = out + ((size_t)pair * PANEL_ROWS + lane) * 4;
+            if (j->s.col_stride == 1) {
+                memcpy(to, in + 4 * (size_t)pair, 4);
+            } else {
+                memcpy(to, in + 4 * pair * j->s.col_stride, 2);
+                memcpy(to + 2, in + (4 * (uint64_t)pair + 2) * j->s.col_stride, 2);
+            }
         }
     }
 }
