@@ -116,6 +116,22 @@ static int with_prompt(struct shoal *s, struct cli_interrupt *interrupt, const s
     return code;
 }
 
+static int run(const struct generate_options *o, int n, char **argv) {
+    struct buf prompt = {0};
+    struct cli_interrupt interrupt;
+    struct shoal *s = NULL;
+    if (n > 0)
+        join_operands(n, argv, &prompt);
+    else if (!read_stdin(&prompt))
+        return EXIT_USAGE;
+    cli_interrupt_init(&interrupt);
+    int code = cli_open(&o->where, &s);
+    if (code == 0) code = with_prompt(s, &interrupt, o, prompt.data, prompt.len);
+    shoal_close(s);
+    buf_free(&prompt);
+    return code;
+}
+
 int cmd_generate(int argc, char **argv) {
     struct generate_options o = {.seed = UINT64_MAX, .temperature = NAN, .top_p = NAN};
     const struct flag flags[] = {
@@ -185,18 +201,5 @@ int cmd_generate(int argc, char **argv) {
     };
     int n = 0;
     enum flags_next next = flags_parse(&spec, argc, argv, &n);
-    if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : EXIT_USAGE;
-    struct buf prompt = {0};
-    struct cli_interrupt interrupt;
-    struct shoal *s = NULL;
-    if (n > 0)
-        join_operands(n, argv, &prompt);
-    else if (!read_stdin(&prompt))
-        return EXIT_USAGE;
-    cli_interrupt_init(&interrupt);
-    int code = cli_open(&o.where, &s);
-    if (code == 0) code = with_prompt(s, &interrupt, &o, prompt.data, prompt.len);
-    shoal_close(s);
-    buf_free(&prompt);
-    return code;
+    return next == FLAGS_RUN ? run(&o, n, argv) : next == FLAGS_EXIT ? 0 : EXIT_USAGE;
 }

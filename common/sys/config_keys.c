@@ -110,9 +110,9 @@ bool config_key_child(const char *prefix, size_t *at, char name[NAME_SIZE]) {
         char found[NAME_SIZE];
         snprintf(found, sizeof found, "%.*s", (int)strcspn(word, "."), word);
         bool again = strcmp(found, last) == 0; // the table keeps what belongs together together
-        strcpy(last, found);
+        memcpy(last, found, sizeof last);
         if (again || i < *at) continue;
-        strcpy(name, found);
+        memcpy(name, found, sizeof found);
         *at = i + 1;
         return true;
     }

@@ -111,7 +111,7 @@ static err_id set_word(const struct config_key *key, void *base, const char *sho
 
 static err_id set_text(char *to, size_t size, const char *shown, const char *text, struct error *e) {
     if (strlen(text) >= size) return error_set(e, ERR_CONFIG, "%s has at most %zu bytes", shown, size - 1);
-    strcpy(to, text);
+    memcpy(to, text, strlen(text) + 1);
     return ERR_NONE;
 }
 
@@ -164,7 +164,7 @@ err_id config_value_add_alias(const struct config_key *key, void *base, const ch
     uint32_t *n = (uint32_t *)((char *)base + key->offset_n);
     if (*n == ALIASES_MAX) return error_set(e, ERR_CONFIG, "%s has at most %d names", shown, ALIASES_MAX);
     TRY(check_name(shown, text, e));
-    strcpy((char *)at(key, base) + *n * NAME_SIZE, text);
+    snprintf((char *)at(key, base) + *n * NAME_SIZE, NAME_SIZE, "%s", text);
     ++*n;
     return ERR_NONE;
 }
@@ -239,7 +239,7 @@ void *config_element_add(const struct config_key *map, void *base, const char *n
     if (*n == map->max) return NULL;
     void *element = config_element(map, base, (*n)++);
     memset(element, 0, map->stride);
-    strcpy(element, name); // every element begins with its name
+    snprintf(element, NAME_SIZE, "%s", name); // every element begins with its name
     config_key_join(map->path, "*", prefix);
     for (size_t i = 0; config_key_child(prefix, &i, word);) {
         config_key_join(prefix, word, path);

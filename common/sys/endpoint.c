@@ -35,7 +35,7 @@ static bool is_host_name(const char *s) {
 static err_id classify(const char *text, struct endpoint *p, struct error *e) {
     struct in_addr v4;
     struct in6_addr v6;
-    if (strcmp(p->host, "localhost") == 0) strcpy(p->host, "127.0.0.1");
+    if (strcmp(p->host, "localhost") == 0) snprintf(p->host, sizeof p->host, "127.0.0.1");
     if (strcmp(p->host, "*") == 0) p->host[0] = '\0';
     if (inet_pton(AF_INET, p->host, &v4) == 1) {
         p->numeric = true;
