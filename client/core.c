@@ -113,6 +113,7 @@ static void bind_to(struct client_core *core, struct call *c, int router, const 
     c->router = router;
     c->placed_on = r->incarnation;
     c->watch_at = now + CORE_WATCH_MS;
+    c->unanswered = 0;
     snprintf(c->router_name, sizeof c->router_name, "%s", r->name);
     r->calls++;
     stream_rx_bind(&c->rx, attempt, link_of(router), r->incarnation);
@@ -131,6 +132,7 @@ static void send_generate(struct client_core *core, struct call *c, int router, 
     m.generate.attempt.takeover = c->moves;
     if (c->deadline_at != MS_NEVER) m.generate.deadline_ms = c->deadline_at > now ? (uint32_t)(c->deadline_at - now) : 1;
     m.generate.records = (struct records){.log = c->log, .count = record_log_count(c->log)};
+    if (m.generate.records.count > 0) memcpy(m.generate.fingerprint, c->fingerprint, FINGERPRINT_SIZE);
     say(core, router, &m, now);
 }
 
@@ -222,6 +224,7 @@ static void on_hello(struct client_core *core, int router, const struct msg_hell
     for (struct call *c = core->calls; c; c = c->next) {
         if (c->left & 1u << router) leave_for_good(core, c, router, now);
         if (c->router != router || c->placed_on == 0) continue;
+        c->unanswered = 0; // it hears us
         if (restarted && c->placed_on != m->incarnation) {
             if (c->state == CALL_PLACED) wait_again(core, c, now, now);
             c->same_router_until = now; // it knows nothing of us: Generate
@@ -246,6 +249,7 @@ static struct call *placed_on(struct client_core *core, int router, const struct
 // Follows the router to a later attempt; false: the message is of an earlier one.
 static bool follow(struct client_core *core, struct call *c, const struct attempt *attempt, ms_t now) {
     c->watch_at = now + CORE_WATCH_MS;
+    c->unanswered = 0;
     int order = attempt_compare(attempt, &c->rx.attempt);
     if (order < 0) {
         core->stale++;
@@ -266,6 +270,7 @@ static void on_accepted(struct client_core *core, struct call *c, const struct m
     if (m->replica[0]) memcpy(c->replica, m->replica, sizeof c->replica);
     c->prompt_tokens = m->prompt_tokens;
     c->max_tokens = m->max_tokens;
+    if (record_log_count(c->log) == 0) memcpy(c->fingerprint, m->fingerprint, FINGERPRINT_SIZE);
     if (again) return;
     c->accepted++;
     core->changed(core->ctx, c);
@@ -359,7 +364,10 @@ void core_message(struct client_core *core, int router, const struct msg *m, ms_
         if ((c = placed_on(core, router, &m->rejected.key))) on_rejected(core, c, &m->rejected, now);
         break;
     case MSG_UNKNOWN:
-        if ((c = placed_on(core, router, &m->unknown.key))) wait_again(core, c, now, now);
+        if ((c = placed_on(core, router, &m->unknown.key))) {
+            c->moves++; // it starts anew there, and must not take up what became of its earlier attempts
+            wait_again(core, c, now, now);
+        }
         break;
     case MSG_SUPERSEDED:
         if ((c = placed_on(core, router, &m->superseded.key))) on_superseded(core, c);
@@ -383,6 +391,18 @@ void core_query(struct client_core *core, int router, ms_t now) {
 
 static ms_t earlier(ms_t a, ms_t b) { return a < b ? a : b; }
 
+// Its router has said nothing of this call for a while, whatever else it says. The call may just be queued there, but a
+// router that doesn't even answer Hello doesn't hear us.
+static void watch(struct client_core *core, struct call *c, ms_t now) {
+    if (c->unanswered++ < CORE_UNANSWERED_MAX) {
+        say_hello(core, c->router, true, now);
+        send_sync(core, c, now);
+        return;
+    }
+    if (core->options.n_routers > 1) core->routers[c->router].avoid_until = now + CORE_DEAF_MS;
+    wait_again(core, c, now, now);
+}
+
 static ms_t tick_call(struct client_core *core, struct call *c, ms_t now) {
     if (c->deadline_at <= now) {
         struct error why;
@@ -394,7 +414,8 @@ static ms_t tick_call(struct client_core *core, struct call *c, ms_t now) {
     if (c->state == CALL_WAITING)
         return earlier(c->deadline_at, earlier(now + 100, c->waiting_since + core->options.connect_ms));
     if (c->state == CALL_ENDED) return MS_NEVER;
-    if (c->watch_at <= now) send_sync(core, c, now);
+    if (c->watch_at <= now) watch(core, c, now);
+    if (c->state != CALL_PLACED) return now + 1;
     ms_t next = stream_rx_tick(&c->rx, c->log, &core->sink, now);
     return earlier(earlier(next, c->watch_at), c->deadline_at);
 }

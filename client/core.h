@@ -13,6 +13,8 @@ enum {
     CORE_SAME_ROUTER_MS = 300, // how long a call waits for its lost router before it goes to another
     CORE_WATCH_MS = 3000,      // silence about a call until it asks its router again (Sync)
     CORE_AVOID_MS = 2000,      // a router that is shutting down gets nothing new for
+    CORE_DEAF_MS = 20000,      // one that speaks but does not hear us gets nothing for
+    CORE_UNANSWERED_MAX = 3,   // Syncs and Hellos without an answer until it is taken for deaf
     CORE_PLACEMENTS_MAX = 32,  // of one call without a new record in between
     CORE_CALLS_MAX = 4096,
 };
@@ -30,9 +32,11 @@ struct call {
     incarnation_t placed_on; // incarnation of that router
     ms_t deadline_at;        // MS_NEVER: none
     ms_t waiting_since, same_router_until, watch_at;
-    uint32_t placements; // since the last new record
-    uint32_t moves;      // from one router's life to another's: told in Generate, so that later attempts win
-    uint32_t left;       // bits of routers that it left: they get Cancel when they come back
+    uint32_t placements;                // since the last new record
+    uint32_t unanswered;                // Syncs and Hellos since its router last said anything to them
+    char fingerprint[FINGERPRINT_SIZE]; // that its records come from: only that may go on
+    uint32_t moves;                     // from one router's life to another's: told in Generate, so that later attempts win
+    uint32_t left;                      // bits of routers that it left: they get Cancel when they come back
     // what readers see
     uint32_t accepted;   // how often Accepted came, or a later attempt was seen
     uint32_t attempts;   // different attempts seen

@@ -143,6 +143,7 @@ static void on_hello(struct client_node *n, uint32_t router, const struct msg_he
     for (uint32_t i = 0; i < n->n_streams; i++) {
         struct client_stream *s = n->streams[i];
         if (s->placed_on == 0 || s->router != router) continue;
+        s->unanswered = 0; // it hears us
         if (restarted && s->placed_on != m->incarnation) {
             if (s->placed) unplace(s, 0);
             s->same_until = 0;
@@ -233,7 +234,10 @@ static void message(struct node *node, link_id link, const struct msg *m) {
         if ((s = placed(n, router, &m->rejected.key))) on_rejected(n, router, s, &m->rejected);
         break;
     case MSG_UNKNOWN:
-        if ((s = placed(n, router, &m->unknown.key))) unplace(s, 0);
+        if ((s = placed(n, router, &m->unknown.key))) {
+            s->moves++; // it starts anew there, and must not take up what became of its earlier attempts
+            unplace(s, 0);
+        }
         break;
     case MSG_SUPERSEDED:
         if ((s = placed(n, router, &m->superseded.key)))
@@ -278,13 +282,15 @@ static void link_closed(struct node *node, link_id link) {
 
 static ms_t sooner(ms_t a, ms_t b) { return a < b ? a : b; }
 
-// The router has said nothing of this stream for a while: ask; then take it for deaf, whatever else it says.
+// The router has said nothing of this stream for a while. It may just be queued there, but a router that doesn't even answer
+// Hello doesn't hear us.
 static void watch(struct client_node *n, struct client_stream *s, ms_t now) {
     if (s->unanswered++ < UNANSWERED_MAX) {
+        say_hello(n, s->router, true);
         send_sync(n, s);
         return;
     }
-    n->routers[s->router].avoid_until = now + DEAF_MS;
+    if (n->node.n_diallers > 1) n->routers[s->router].avoid_until = now + DEAF_MS;
     unplace(s, 0);
 }
 
