@@ -231,3 +231,33 @@ def test_bad_input_gets_one_sentence(tmp_path):
             f.write(broken)
         refused(why, *logits, "1")
 
+
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+TRAINED = os.path.join(ROOT, "deploy", "local", "model")
+ORACLE = os.path.join(ROOT, "tests", "fixtures", "tiny_logits.json")
+
+
+@pytest.mark.skipif(not os.path.exists(ORACLE), reason="no trained model")
+def test_the_trained_model_agrees_with_transformers():
+    with open(ORACLE) as f:
+        cases = json.load(f)["cases"]
+    worst = 0.0
+    for case in cases:
+        tokens, bound = ",".join(map(str, case["tokens"])), BOUND * case["max_abs_logit"]
+        r = run("logits", "--model", TRAINED, "--tokens", tokens, "--top", "1000000")
+        assert r.returncode == 0, r.stderr
+        top = json.loads(r.stdout)["next_top"]
+        got = dict(map(tuple, top))
+        for token, logit in case["next_top"]:
+            worst = max(worst, abs(got[token] - logit) / case["max_abs_logit"])
+            assert abs(got[token] - logit) <= bound, (case["name"], token, got[token], logit)
+        want = case["next_top"]
+        for place in range(5):
+            if want[place][1] - want[place + 1][1] <= 2 * bound:
+                break
+            assert top[place][0] == want[place][0], (case["name"], place)
+        n = str(len(case["greedy"]))
+        r = run("generate", "--model", TRAINED, "--tokens", tokens, "--max-tokens", n, "--ignore-eos")
+        assert json.loads(r.stdout)["tokens"] == case["greedy"], case["name"]
+    print(f"worst relative error {worst:.1e}")
