@@ -85,6 +85,8 @@ static err_id exec_filter_block(struct jrun *r, const struct jnode *n) {
     struct jvalue text;
     TRY(capture(r, n->body, &text));
     TRY(filter_captured(r, n->b, &text));
+    if (text.type != J_STRING)
+        return jrun_fail(r, "the filters of a filter block must give a string, not %s", jv_type_name(&text));
     return jv_print(r, text, r->out);
 }
 
@@ -120,7 +122,8 @@ static err_id filter_items(struct jrun *r, const struct jnode *n, struct jlist *
     return id;
 }
 
-static err_id run_items(struct jrun *r, struct jloop *loop, const char *loop_name) {
+// *completed: some round ran to its end, which is when the reference leaves the else branch out.
+static err_id run_items(struct jrun *r, struct jloop *loop, const char *loop_name, bool *completed) {
     const struct jnode *n = loop->node;
     struct jscope *before = r->scope, *scope = jscope_push(r, before);
     err_id id = ERR_NONE;
@@ -132,6 +135,7 @@ static err_id run_items(struct jrun *r, struct jloop *loop, const char *loop_nam
         id = jrun_charge(r, 1);
         if (id == ERR_NONE) id = assign(r, n->a, loop->items.items[i]);
         if (id == ERR_NONE) id = jinja_exec(r, n->body);
+        if (r->flow == FLOW_NEXT) *completed = true;
         if (r->flow == FLOW_BREAK) break;
         r->flow = FLOW_NEXT;
     }
@@ -145,9 +149,10 @@ static err_id run_loop(struct jrun *r, const struct jnode *n, struct jvalue iter
     *loop = (struct jloop){.depth0 = depth0, .node = n, .scope = r->scope};
     TRY(jv_iterate(r, iterable, &loop->items));
     if (n->c != NULL) TRY(filter_items(r, n, &loop->items));
-    if (loop->items.len == 0) return n->other ? exec_in(r, jscope_push(r, r->scope), n->other) : ERR_NONE;
     const char *name = jinja_find_name(r->t, "loop", 4);
-    return run_items(r, loop, name ? name : "loop");
+    bool completed = false;
+    TRY(run_items(r, loop, name ? name : "loop", &completed));
+    return completed || n->other == NULL ? ERR_NONE : exec_in(r, jscope_push(r, r->scope), n->other);
 }
 
 static err_id exec_for(struct jrun *r, const struct jnode *n) {

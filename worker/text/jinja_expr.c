@@ -207,10 +207,8 @@ static err_id eval_slice(struct jrun *r, struct jvalue object, const struct jnod
     TRY(slice_bound(r, n->b, &has_stop, &stop));
     TRY(slice_bound(r, n->c, &has_step, &step));
     if (step == 0) return jrun_fail(r, "slice step cannot be zero");
-    if (object.type != J_STRING && object.type != J_LIST && object.type != J_TUPLE) {
-        *out = lacking(object, "slice", 5);
-        return ERR_NONE;
-    }
+    if (object.type != J_STRING && object.type != J_LIST && object.type != J_TUPLE)
+        return jrun_fail(r, "'%s' object can't be sliced", jv_type_name(&object));
     struct jlist items;
     TRY(jv_iterate(r, object, &items));
     int64_t len = items.len, low = step > 0 ? 0 : -1, high = step > 0 ? len : len - 1;

@@ -86,8 +86,9 @@ FILTER(replace) {
 }
 
 FILTER(indent) {
-    struct jvalue s;
-    TRY(filter_string(r, v, a, &s));
+    struct jvalue s = v;
+    if (v.type == J_UNDEFINED) return jinja_undefined_error(r, v);
+    if (v.type != J_STRING) return jrun_fail(r, "indent needs a string, not %s", jv_type_name(&v));
     const struct jvalue *width = jargs_get(a, 0, "width");
     struct jvalue space = jv_string(" ", 1);
     if (width != NULL && width->type == J_STRING) {
@@ -151,15 +152,16 @@ FILTER(wordcount) {
 FILTER(truncate) {
     struct jvalue s, end, cut;
     int64_t length, leeway, len, end_len;
-    TRY(filter_string(r, v, a, &s));
     TRY(jargs_int(r, a, 0, "length", 255, &length));
     TRY(jargs_string(r, a, 2, "end", "...", &end));
     TRY(jargs_int(r, a, 3, "leeway", 5, &leeway));
-    TRY(jv_length(r, s, &len));
+    TRY(jv_length(r, v, &len));
     TRY(jv_length(r, end, &end_len));
     if (length < end_len || leeway < 0) return jrun_fail(r, "truncate: length and leeway are too small");
-    *out = s;
+    *out = v;
     if (len <= length || len - length <= leeway) return ERR_NONE;
+    if (v.type != J_STRING) return jrun_fail(r, "truncate needs a string, not %s", jv_type_name(&v));
+    s = v;
     uint32_t at = 0, cp;
     for (int64_t i = 0; i < length - end_len; i++) at += (uint32_t)utf8_next(s.s + at, s.len - at, &cp);
     const char *space = jargs_flag(a, 1, "killwords", false) ? NULL : memrchr(s.s, ' ', at);
@@ -219,7 +221,8 @@ FILTER(int) {
         *out = jv_int(jv_integer(v));
     } else if (v.type == J_STRING && parse_number(v, (int)base, true, &i, NULL)) {
         *out = jv_int(i);
-    } else if (to_float(v, &f) && !isnan(f) && fabs(f) < 9e18) {
+    } else if (to_float(v, &f) && !isnan(f) && !isinf(f)) {
+        if (fabs(f) >= 9e18) return jrun_fail(r, "a number is over 64 bits");
         *out = jv_int((int64_t)f);
     } else {
         *out = absent ? *absent : jv_int(0);

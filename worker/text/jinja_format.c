@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH_MAX = 10000, PRECISION_MAX = 100 };
+enum { WIDTH_MAX = 10000, PRECISION_MAX = 100, NUMBERED = 0x7FFFFFFF };
 
 struct spec {
     struct jvalue fill;
@@ -154,7 +154,9 @@ static err_id percent(struct jrun *r, struct jvalue format, const struct jvalue 
         if ((s.type == 'd' || s.type == 'i') && v.type == J_FLOAT) v = jv_int((int64_t)v.f);
         TRY(put_formatted(r, &s, v, out));
     }
-    if (used < n) return jrun_fail(r, "not all arguments converted during string formatting");
+    // What can be indexed counts as a mapping, which may go unused.
+    bool mapping = n == 1 && (args[0].type == J_LIST || args[0].type == J_DICT || args[0].type == J_UNDEFINED);
+    if (used < n && !mapping) return jrun_fail(r, "not all arguments converted during string formatting");
     return ERR_NONE;
 }
 
@@ -201,11 +203,15 @@ static err_id brace_value(struct jrun *r, const char *p, const char *end, const 
     while (p < end && *p != '.' && *p != '[') p++;
     int64_t index = (int64_t)*next;
     bool numbered = p == start || strspn(start, "0123456789") >= (size_t)(p - start);
-    if (p == start) {
+    bool automatic = p == start;
+    if (numbered && *next != 0 && automatic != (*next != NUMBERED))
+        return jrun_fail(r, "numbered and automatic fields can't be mixed");
+    if (automatic) {
         (*next)++;
     } else if (numbered) {
         const char *q = start;
         TRY(number_at(r, &q, p, WIDTH_MAX, &index));
+        *next = NUMBERED;
     }
     char name[64] = "";
     if (!numbered && (size_t)(p - start) < sizeof name) memcpy(name, start, (size_t)(p - start));

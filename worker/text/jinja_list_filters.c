@@ -8,10 +8,16 @@
 
 // ---- attributes of items: "a.b.0" ----
 
-static err_id attribute_path(struct jrun *r, struct jvalue v, const struct jvalue *path, struct jvalue *out) {
+// absent: what stands for a part that isn't there, or NULL.
+static err_id attribute_or(struct jrun *r, struct jvalue v, const struct jvalue *path, const struct jvalue *absent,
+                           struct jvalue *out) {
     *out = v;
     if (path == NULL || path->type == J_NONE) return ERR_NONE;
-    if (jv_is_integer(*path)) return jinja_item(r, v, *path, out);
+    if (jv_is_integer(*path)) {
+        TRY(jinja_item(r, v, *path, out));
+        if (out->type == J_UNDEFINED && absent) *out = *absent;
+        return ERR_NONE;
+    }
     if (path->type != J_STRING) return jrun_fail(r, "an attribute must be a string or an integer");
     for (size_t i = 0; i <= path->len;) {
         size_t end = i;
@@ -24,10 +30,34 @@ static err_id attribute_path(struct jrun *r, struct jvalue v, const struct jvalu
         }
         struct jvalue inner;
         TRY(jinja_item(r, *out, key, &inner));
-        *out = inner;
+        *out = inner.type == J_UNDEFINED && absent ? *absent : inner;
         i = end + 1;
     }
     return ERR_NONE;
+}
+
+static err_id attribute_path(struct jrun *r, struct jvalue v, const struct jvalue *path, struct jvalue *out) {
+    return attribute_or(r, v, path, NULL, out);
+}
+
+// For filters that make a generator: what can't be iterated is only noticed when the generator is. *out becomes one that
+// fails.
+// falsy_is_empty: unless it is false, as None.
+static bool iterate_later(struct jrun *r, struct jvalue v, bool falsy_is_empty, struct jlist *items, struct jvalue *out,
+                          err_id *id) {
+    *out = jv_list(r, J_GENERATOR);
+    if (v.type == J_GENERATOR && v.list->broken) {
+        out->list->broken = v.list->broken;
+        *id = ERR_NONE;
+        return false;
+    }
+    if (v.type == J_STRING || v.type == J_DICT || v.type == J_UNDEFINED || jv_is_list(v)) {
+        *id = jv_iterate(r, v, items);
+        return *id == ERR_NONE;
+    }
+    if (!falsy_is_empty || jv_truth(v)) out->list->broken = jv_type_name(&v);
+    *id = ERR_NONE;
+    return false;
 }
 
 // ---- first, last, list, items, reverse, join ----
@@ -57,8 +87,8 @@ FILTER(list) {
 }
 
 FILTER(items) {
-    if (v.type != J_DICT && v.type != J_UNDEFINED) return jrun_fail(r, "can only get item pairs from a mapping");
     *out = jv_list(r, J_GENERATOR);
+    if (v.type != J_DICT && v.type != J_UNDEFINED) out->list->broken = jv_type_name(&v);
     for (uint32_t i = 0; v.type == J_DICT && i < v.dict->len; i++) {
         struct jvalue pair = jv_list(r, J_TUPLE);
         jv_push(r, pair, v.dict->entries[i].key);
@@ -138,16 +168,16 @@ static err_id map_attribute(struct jrun *r, const struct jlist *items, const str
     const struct jvalue *attribute = jargs_get(a, UINT32_MAX, "attribute"), *absent = jargs_get(a, UINT32_MAX, "default");
     for (uint32_t i = 0; i < items->len; i++) {
         struct jvalue item;
-        TRY(attribute_path(r, items->items[i], attribute, &item));
-        jv_push(r, out, item.type == J_UNDEFINED && absent ? *absent : item);
+        TRY(attribute_or(r, items->items[i], attribute, absent && absent->type != J_NONE ? absent : NULL, &item));
+        jv_push(r, out, item);
     }
     return ERR_NONE;
 }
 
 FILTER(map) {
     struct jlist items;
-    TRY(jv_iterate(r, v, &items));
-    *out = jv_list(r, J_GENERATOR);
+    err_id id;
+    if (!iterate_later(r, v, true, &items, out, &id)) return id;
     if (a->n == 0) {
         if (jargs_get(a, UINT32_MAX, "attribute") == NULL) return jrun_fail(r, "map requires a filter argument");
         return map_attribute(r, &items, a, *out);
@@ -167,8 +197,9 @@ FILTER(map) {
 static err_id select_items(struct jrun *r, struct jvalue v, const struct jargs *a, bool with_attribute, bool keep,
                            struct jvalue *out) {
     struct jlist items;
+    err_id id;
     if (with_attribute && a->n == 0) return jrun_fail(r, "selectattr and rejectattr need an attribute");
-    TRY(jv_iterate(r, v, &items));
+    if (!iterate_later(r, v, true, &items, out, &id)) return id;
     uint32_t at = with_attribute;
     const struct jtest *test = NULL;
     if (a->n > at) {
@@ -179,7 +210,6 @@ static err_id select_items(struct jrun *r, struct jvalue v, const struct jargs *
         if (test == NULL) return jrun_fail(r, "the test \"%s\" is not supported", name);
     }
     struct jargs others = rest(a, at + 1);
-    *out = jv_list(r, J_GENERATOR);
     for (uint32_t i = 0; i < items.len; i++) {
         struct jvalue item;
         TRY(jrun_charge(r, 1));
@@ -219,7 +249,9 @@ static err_id merge_sort(struct jrun *r, struct keyed *k, struct keyed *spare, u
     for (uint32_t i = 0, left = 0, right = half; i < n; i++) {
         int cmp = -1;
         if (left < half && right < n) {
-            TRY(jv_compare(r, spare[left].key, spare[right].key, &cmp));
+            bool same = jv_equal(spare[left].key, spare[right].key); // as attributes that no item has
+            if (same) cmp = 0;
+            if (!same) TRY(jv_compare(r, spare[left].key, spare[right].key, &cmp));
             if (reverse) cmp = -cmp;
         }
         k[i] = left < half && (right == n || cmp <= 0) ? spare[left++] : spare[right++];
@@ -290,6 +322,10 @@ FILTER(max) { return extreme(r, v, a, 1, out); }
 FILTER(unique) {
     struct keyed *k;
     uint32_t n;
+    struct jlist items;
+    err_id id;
+    bool broken = v.type == J_GENERATOR && v.list->broken;
+    if ((v.type != J_GENERATOR || broken) && !iterate_later(r, v, false, &items, out, &id)) return id;
     TRY(keyed_items(r, v, jargs_get(a, 1, "attribute"), jargs_flag(a, 0, "case_sensitive", false), &k, &n));
     *out = jv_list(r, J_GENERATOR);
     struct jvalue seen = jv_list(r, J_LIST);
@@ -323,9 +359,9 @@ FILTER(batch) {
     TRY(jargs_int(r, a, 0, "linecount", 0, &size));
     const struct jvalue *fill = jargs_get(a, 1, "fill_with");
     if (size < 1 || size > INT32_MAX) return jrun_fail(r, "batch: linecount must be at least 1");
-    TRY(jv_iterate(r, v, &items));
+    err_id id;
+    if (!iterate_later(r, v, false, &items, out, &id)) return id;
     TRY(jrun_charge(r, items.len + (fill ? (size_t)size : 0)));
-    *out = jv_list(r, J_GENERATOR);
     for (uint32_t i = 0; i < items.len;) {
         struct jvalue row = jv_list(r, J_LIST);
         for (int64_t k = 0; k < size && i < items.len; k++) jv_push(r, row, items.items[i++]);

@@ -185,7 +185,6 @@ static void split_space(struct jrun *r, struct jvalue o, int64_t max, struct jva
     jstring_strip(&s, &n, NULL, 0, true, false);
     while (n > 0) {
         if (max-- == 0) {
-            jstring_strip(&s, &n, NULL, 0, false, true);
             push_part(r, list, s, s + n);
             return;
         }
@@ -230,7 +229,6 @@ static void split_space_last(struct jrun *r, struct jvalue o, int64_t max, struc
     jstring_strip(&s, &n, NULL, 0, false, true);
     while (n > 0) {
         if (max-- == 0) {
-            jstring_strip(&s, &n, NULL, 0, true, false);
             push_part(r, list, s, s + n);
             break;
         }

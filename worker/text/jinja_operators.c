@@ -71,7 +71,9 @@ static err_id floats(struct jrun *r, int op, double a, double b, struct jvalue *
         v = a * b;
         break;
     case OP_POW:
+        if (a == 0 && b < 0) return jrun_fail(r, "0.0 cannot be raised to a negative power");
         v = pow(a, b);
+        if (isinf(v) && !isinf(a) && !isinf(b)) return jrun_fail(r, "a number is out of range");
         break;
     default:
         if (b == 0) return jrun_fail(r, "float division by zero");
@@ -162,6 +164,7 @@ err_id jinja_contains(struct jrun *r, struct jvalue container, struct jvalue ite
     }
     if (container.type == J_DICT) {
         TRY(jrun_charge(r, container.dict->len / 16));
+        if (item.type == J_LIST || item.type == J_DICT) return jrun_fail(r, "unhashable type: '%s'", jv_type_name(&item));
         *found = jv_find(container.dict, item) != NULL;
         return ERR_NONE;
     }

@@ -12,7 +12,7 @@ static err_id one_argument(struct jrun *r, const struct jargs *a) {
 }
 
 TEST(boolean) { return *out = v.type == J_BOOL, ERR_NONE; }
-TEST(callable) { return *out = v.type >= J_LOOP, ERR_NONE; }
+TEST(callable) { return *out = v.type >= J_LOOP || v.type == J_UNDEFINED, ERR_NONE; }
 TEST(defined) { return *out = v.type != J_UNDEFINED, ERR_NONE; }
 TEST(undefined) { return *out = v.type == J_UNDEFINED, ERR_NONE; }
 TEST(none) { return *out = v.type == J_NONE, ERR_NONE; }
@@ -85,6 +85,7 @@ TEST(sameas) {
 
 static err_id known_name(struct jrun *r, struct jvalue v, bool filter, bool *out) {
     char name[40] = "";
+    if (v.type == J_LIST || v.type == J_DICT) return jrun_fail(r, "unhashable type: '%s'", jv_type_name(&v));
     if (v.type == J_STRING && v.len < sizeof name) memcpy(name, v.s, v.len);
     *out = filter ? jinja_filter_find(name) != NULL : jinja_test_find(name) != NULL;
     return ERR_NONE;

@@ -276,6 +276,7 @@ err_id jv_iterate(struct jrun *r, struct jvalue v, struct jlist *out) {
         *out = *v.list;
         return ERR_NONE;
     case J_GENERATOR:
+        if (v.list->broken) return jrun_fail(r, "'%s' object is not iterable", v.list->broken);
         *out = *v.list;
         *v.list = (struct jlist){0};
         return ERR_NONE;

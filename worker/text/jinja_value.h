@@ -47,6 +47,7 @@ struct jvalue {
 struct jlist {
     struct jvalue *items;
     uint32_t len, cap;
+    const char *broken; // GENERATOR over something that can't be iterated: its type; taking the items fails
 };
 
 struct jentry {
