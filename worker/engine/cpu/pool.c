@@ -1,7 +1,8 @@
-// Design notes. A loop is announced by bumping `epoch` (workers wait on it), and is over when `done` holds all of the
-// epoch's workers (the caller waits on that). Pieces are taken from `next`. Who waits spins first; the other side only makes
-// the futex call when `sleepers` says that someone might sleep, with sequentially consistent stores and loads between the
-// two.
+// Design notes. A loop is announced by bumping `epoch`, which workers wait on. Who wakes joins the `crew`, if the loop is
+// still open, and takes pieces from `next`. When none is left, the caller closes the loop and waits for the crew alone: a
+// worker that another process keeps from running holds nobody up unless it is in the middle of a piece. Who waits spins
+// first; the other side only makes the futex call when `sleepers` says that someone might sleep (all sequentially
+// consistent).
 #include "worker/engine/cpu/pool.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #include "worker/engine/cpu/kernels.h"
 
 enum { SPIN_NS = 20000, SPINS_PER_LOOK = 64, THREADS_MAX = 256 };
+#define CREW_OPEN (1u << 31) // beside the number of workers in the loop
 
 // A counter that threads wait on to change.
 struct gate {
@@ -34,9 +36,10 @@ struct worker {
 struct pool {
     uint32_t threads;
     struct worker *workers; // [threads], 0 unused
-    struct gate epoch, done;
+    struct gate epoch, crew;
     _Alignas(64) atomic_uint next;
-    pool_fn *fn; // NULL: end
+    atomic_bool stop;
+    pool_fn *fn; // these four change only while the loop is closed and the crew gone
     void *context;
     uint32_t n, grain;
 };
@@ -69,8 +72,8 @@ static unsigned gate_wait(struct gate *g, unsigned seen) {
     return value;
 }
 
-static void gate_add(struct gate *g) {
-    atomic_fetch_add(&g->value, 1);
+static void gate_add(struct gate *g, unsigned n) {
+    atomic_fetch_add(&g->value, n);
     if (atomic_load(&g->sleepers) > 0) syscall(SYS_futex, &g->value, FUTEX_WAKE_PRIVATE, THREADS_MAX, NULL, NULL, 0);
 }
 
@@ -82,15 +85,24 @@ static void take_pieces(struct pool *p, uint32_t thread) {
     }
 }
 
+static bool join_crew(struct pool *p) {
+    unsigned crew = atomic_load(&p->crew.value);
+    do {
+        if (!(crew & CREW_OPEN)) return false;
+    } while (!atomic_compare_exchange_weak(&p->crew.value, &crew, crew + 1));
+    return true;
+}
+
 static void *worker_main(void *argument) {
     struct worker *w = argument;
     struct pool *p = w->pool;
     kernels_enter();
     for (unsigned seen = 0;;) {
         seen = gate_wait(&p->epoch, seen);
-        if (p->fn == NULL) return NULL;
+        if (atomic_load(&p->stop)) return NULL;
+        if (!join_crew(p)) continue;
         take_pieces(p, w->index);
-        gate_add(&p->done);
+        gate_add(&p->crew, -1u);
     }
 }
 
@@ -105,10 +117,11 @@ void pool_for(struct pool *p, uint32_t n, uint32_t grain, pool_fn *fn, void *con
     p->n = n;
     p->grain = grain;
     atomic_store(&p->next, 0);
-    unsigned target = atomic_load(&p->done.value) + p->threads - 1;
-    gate_add(&p->epoch);
+    atomic_store(&p->crew.value, CREW_OPEN);
+    gate_add(&p->epoch, 1);
     take_pieces(p, 0);
-    for (unsigned done = atomic_load(&p->done.value); done != target;) done = gate_wait(&p->done, done);
+    unsigned crew = atomic_fetch_and(&p->crew.value, ~CREW_OPEN) & ~CREW_OPEN;
+    while (crew != 0) crew = gate_wait(&p->crew, crew);
 }
 
 struct pool *pool_create(uint32_t threads) {
@@ -130,8 +143,8 @@ struct pool *pool_create(uint32_t threads) {
 void pool_destroy(struct pool **pool) {
     struct pool *p = *pool;
     if (p == NULL) return;
-    p->fn = NULL;
-    gate_add(&p->epoch);
+    atomic_store(&p->stop, true);
+    gate_add(&p->epoch, 1);
     for (uint32_t i = 1; i < p->threads; i++) pthread_join(p->workers[i].thread, NULL);
     free(p->workers);
     free(p);
