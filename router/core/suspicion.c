@@ -2,10 +2,16 @@
 
 #include "router/core/core.h"
 
+// Did the request get there? Its statuses say how many it has seen, within a heartbeat or two. One that was heard for longer
+// without saying so never got it: the way there was cut. One that fell silent sooner may have died of it at once.
 static bool reached(const struct router_core *core, const struct session *s, const struct candidate *c, ms_t now) {
+    const struct link_timers *t = &core->options.timers;
+    const struct link_health *h = &c->link->health;
     if (s->answered) return true;
-    ms_t heard_at = c->link->health.heard_at;
-    return now > s->placed_at && (heard_at > s->placed_at || now - heard_at < core->options.timers.suspect_ms);
+    if (s->generate_index != 0 && s->offer->status.generates_seen >= s->generate_index) return true;
+    if (now <= s->placed_at) return false;
+    if (h->heard_at > s->placed_at) return h->heard_at - s->placed_at <= 2 * (ms_t)h->rtt_ms + 2 * (ms_t)t->heartbeat_ms;
+    return now - h->heard_at < t->suspect_ms;
 }
 
 void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {

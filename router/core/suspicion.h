@@ -4,8 +4,9 @@
 // it. So does the victim itself, when it turns up again: then only the way to it was lost. Whatever it is suspected of,
 // DEATHS_MAX lost workers end a request.
 //
-// A worker counts as having been reached if it answered; not if it was found dead in the millisecond of the placement; else
-// if it was heard of since, or had been heard of lately enough to have been there.
+// A worker counts as having been reached if it answered, or said in a status that it has seen the request; not if it was
+// found dead in the millisecond of the placement, or was heard for a while without having seen it; else if it had been heard
+// of lately enough to have been there.
 #pragma once
 #include "common/base/ids.h"
 #include <stdbool.h>

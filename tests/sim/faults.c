@@ -47,6 +47,7 @@ void fault_restart_later(struct world *w, struct node *n) {
 
 void fault_kill(struct world *w, struct node *n) {
     if (!n->alive) return;
+    world_disaster(w);
     fault_restart_later(w, n);
     node_kill(n);
 }
@@ -74,6 +75,7 @@ static void reset_event(struct world *w, void *ctx, uint64_t arg) {
     struct conn *c = any_conn(w);
     if (c) {
         w->stats.resets++;
+        world_disaster(w);
         trace_note(&w->trace, w->now, NULL, "the connection of %s to %s breaks", c->node[0]->name, c->node[1]->name);
         network_break(w, c);
     }
@@ -86,6 +88,7 @@ static void stall_event(struct world *w, void *ctx, uint64_t arg) {
         int to = (int)rng_below(&w->fault_rng, 2);
         c->stalled_until[to] = w->now + draw_time(w, 0.02, w->p.stall_max_s);
         w->stats.stalls++;
+        world_disaster(w);
         trace_note(&w->trace, w->now, NULL, "what goes to %s from %s is held up until %.3f", c->node[to]->name,
                    c->node[!to]->name, (double)c->stalled_until[to] / 1e6);
     }
@@ -97,6 +100,7 @@ static void pause_event(struct world *w, void *ctx, uint64_t arg) {
     if (n->alive && n->paused_until <= w->now) {
         n->paused_until = w->now + draw_time(w, 0.02, w->p.pause_max_s);
         w->stats.pauses++;
+        world_disaster(w);
         trace_note(&w->trace, w->now, NULL, "%s is stopped until %.3f", n->name, (double)n->paused_until / 1e6);
     }
     again(w, pause_event, w->p.pause_s);
@@ -105,6 +109,7 @@ static void pause_event(struct world *w, void *ctx, uint64_t arg) {
 // --- partitions
 
 static void cut(struct world *w, const struct node *a, const struct node *b, us_t until, int ways, bool drop) {
+    world_disaster(w);
     if (ways & 1) network_partition(w, a->index, b->index, until, drop);
     if (ways & 2) network_partition(w, b->index, a->index, until, drop);
 }
@@ -169,7 +174,7 @@ static void break_for_good(struct world *w, struct node *n) {
     static const char *const how[] = {"dead", "stopped", "cut off", "deaf", "mute"};
     uint32_t kind = rng_below(&w->fault_rng, 5);
     n->broken_for_good = true;
-    w->stats.broken++;
+    world_disaster(w);
     if (kind == 0) node_kill(n);
     if (kind == 1) n->paused_until = INT64_MAX / 2;
     n->cut_in = kind == 2 || kind == 3;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 enum { SLACK_US = 2000 }; // clocks are cut to milliseconds
+enum { USUAL_SLACK_US = 200000, UNNOTICED_US = 2000000 };
 
 struct oracle *oracle_create(struct world *w) {
     struct oracle *o = xcalloc(1, sizeof *o);
@@ -27,9 +28,11 @@ void oracle_destroy(struct oracle *o) {
     free(o);
 }
 
-uint32_t oracle_disasters(const struct world *w) {
-    const struct stats *s = &w->stats;
-    return (uint32_t)(s->kills + s->resets + s->partitions + s->pauses + s->stalls + s->drains + s->broken);
+// Things that may have been taken for the death of this request's worker: what broke since it was asked, or so shortly
+// before that nobody had noticed.
+static uint32_t disasters(const struct world *w, const struct account *a) {
+    us_t unnoticed = (us_t)w->p.timers.dead_ms * 1000 + UNNOTICED_US;
+    return world_disasters_since(w, a->request->issued_at - unnoticed);
 }
 
 void oracle_asked(struct oracle *o, const struct request *r) {
@@ -47,7 +50,6 @@ void oracle_asked(struct oracle *o, const struct request *r) {
     }
     struct account *a = &o->accounts[o->n_accounts++];
     *a = (struct account){.request = r, .has_seed = r->has_seed, .seed = r->seed};
-    a->deaths_before = oracle_disasters(o->world);
     o->open++;
 }
 
@@ -208,7 +210,11 @@ void oracle_done(struct oracle *o, const struct request *r, const struct msg_don
         check_identity(o, a);
     if (done->finish == FINISH_ERROR) o->failures[done->error.id]++;
     enum outcome outcome = done->finish == FINISH_CANCELLED ? OUTCOME_CANCELLED : OUTCOME_DONE;
-    if (r->measured && outcome == OUTCOME_DONE) w->stats.measured_done++;
+    if (r->measured && outcome == OUTCOME_DONE) {
+        w->stats.measured_done++;
+        us_t usual = 2 * params_service_us(&w->p, r->prompt_tokens, a->got) + USUAL_SLACK_US;
+        w->stats.measured_prompt += w->now - r->issued_at <= usual;
+    }
     end(o, a, done->finish == FINISH_ERROR ? OUTCOME_FAILED : outcome);
 }
 
@@ -223,10 +229,10 @@ static const char *failure_fault(const struct world *w, const struct account *a,
     case ERR_OVERLOADED:
         return NULL; // the goodput of the liveness phase judges these
     case ERR_POISON_REQUEST:
-        if (r->poison) return a->killed >= KILLS_MAX || a->deaths_before < oracle_disasters(w) ? NULL : "it killed too few";
-        return oracle_disasters(w) >= a->deaths_before + KILLS_MAX ? NULL : "it killed nobody";
+        if (r->poison) return a->killed >= KILLS_MAX || disasters(w, a) > 0 ? NULL : "it killed too few";
+        return disasters(w, a) >= KILLS_MAX ? NULL : "it killed nobody";
     case ERR_WORKER_LOST:
-        return oracle_disasters(w) > a->deaths_before ? NULL : "nothing was lost";
+        return disasters(w, a) > 0 ? NULL : "nothing was lost";
     case ERR_UNAVAILABLE:
         return disturbed || r->pin[0] || w->now < w->p.load_max_us * 2 + 15000000 ? NULL : "replicas were there";
     case ERR_DRAINING:
@@ -253,6 +259,7 @@ void oracle_failed(struct oracle *o, const struct request *r, const struct error
         world_fail(o->world, "request %u failed with %s (%s), but %s", r->number, error_info(e->id)->name, error_text(e),
                    fault);
     o->failures[(unsigned)e->id < ERR_COUNT ? e->id : ERR_INTERNAL]++;
+    o->world->stats.innocents += e->id == ERR_POISON_REQUEST && !r->poison;
     trace_note(&o->world->trace, o->world->now, &r->key, "request %u failed: %s: %s", r->number, error_info(e->id)->name,
                error_text(e));
     end(o, a, e->id == ERR_CANCELLED ? OUTCOME_CANCELLED : OUTCOME_FAILED);

@@ -31,7 +31,6 @@ struct account {
     uint32_t *tokens;       // owned
     struct attempt current; // in which the last token came
     uint32_t killed;        // workers that died while computing it
-    uint32_t deaths_before; // in the cluster when it was asked
     struct instance *instances;
 };
 
@@ -48,6 +47,4 @@ enum { MARK_LEN = 16 };
 
 // Frees the instances that are over, once the request has ended.
 void account_tidy(struct oracle *o, struct account *a);
-// A worker died, a connection broke: reasons for which a request may have been taken for poison.
-uint32_t oracle_disasters(const struct world *w);
 void instance_tail_text(const struct request *r, uint64_t chain, char out[20]);

@@ -93,6 +93,13 @@ double params_capacity(const struct params *p, uint32_t n_workers) {
     return n_workers * (each < bound ? each : bound);
 }
 
+us_t params_service_us(const struct params *p, uint32_t prompt, uint32_t answer) {
+    uint32_t chunk = p->chunk_tokens < p->step_tokens ? p->chunk_tokens : p->step_tokens;
+    us_t steps = (prompt + chunk - 1) / chunk + answer;
+    us_t work = steps * p->step_us + seconds((prompt + answer) / p->prefill_rate);
+    return work * (p->one_slow ? 4 : 1) + p->prepare_max_us + 4 * p->latency_us[0][1] + 8 * p->loop_delay_us;
+}
+
 static void draw_workload(struct params *p, const struct sim_options *o, struct rng *r) {
     p->n_models = o->workers >= 4 && rng_chance(r, 0.25) ? 2 : 1;
     p->n_deployments = p->n_models == 1 && o->workers >= 4 && rng_chance(r, 0.2) ? 2 : 1;

@@ -45,5 +45,7 @@ struct params {
 };
 
 void params_draw(struct params *p, const struct sim_options *o, uint64_t seed);
+// Microseconds that a request takes on an idle worker, there and back.
+us_t params_service_us(const struct params *p, uint32_t prompt_tokens, uint32_t answer_tokens);
 // Requests per second that n such workers can serve.
 double params_capacity(const struct params *p, uint32_t n_workers);

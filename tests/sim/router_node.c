@@ -200,6 +200,9 @@ static void stop(struct node *node) {
     }
     n->n_happenings = 0;
     n->n_calls = 0;
+    struct router_counters c;
+    router_core_counters(n->core, &c);
+    node->world->stats.protocol_errors += c.protocol_errors;
     router_core_destroy(n->core);
     n->core = NULL;
 }

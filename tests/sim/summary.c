@@ -22,6 +22,8 @@ void summary_take(struct summary *s, const struct world *w, double wall_s) {
                           .resets = t->resets,
                           .partitions = t->partitions,
                           .pauses = t->pauses + t->stalls,
+                          .innocents = t->innocents,
+                          .protocol_errors = t->protocol_errors,
                           .events = w->events,
                           .hash = w->hash,
                           .hours = w->options->hours,
@@ -69,8 +71,10 @@ void summary_print(const struct summary *s, uint64_t seeds, FILE *out) {
             N(cancelled), N(router_died), N(client_died), N(tokens), N(attempts));
     fprintf(out, ",\"replacements\":%llu,\"kills\":%llu,\"drains\":%llu,\"lost\":%llu,\"doubled\":%llu,\"resets\":%llu",
             N(replacements), N(kills), N(drains), N(lost), N(doubled), N(resets));
-    fprintf(out, ",\"partitions\":%llu,\"pauses\":%llu,\"goodput\":%.3f,\"events\":%llu,\"event_hash\":\"%016llx\"",
-            N(partitions), N(pauses), s->goodput, N(events), N(hash));
+    fprintf(out,
+            ",\"partitions\":%llu,\"pauses\":%llu,\"innocents\":%llu,\"protocol_errors\":%llu,\"goodput\":%.3f,\"events\":%"
+            "llu,\"event_hash\":\"%016llx\"",
+            N(partitions), N(pauses), N(innocents), N(protocol_errors), s->goodput, N(events), N(hash));
     fprintf(out, ",\"wall_s\":%.3f,\"ok\":%s}\n", s->wall_s, s->ok ? "true" : "false");
 #undef N
 }

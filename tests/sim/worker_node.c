@@ -236,6 +236,9 @@ static void start(struct node *node) {
 static void stop(struct node *node) {
     struct worker_node *n = (struct worker_node *)node;
     for (uint32_t i = 0; i < n->instances.count; i++) oracle_died(node->world->oracle, n->instances.items[i]);
+    struct worker_counters c;
+    worker_core_counters(n->core, &c);
+    node->world->stats.protocol_errors += c.protocol_errors;
     worker_core_destroy(n->core);
     engine_destroy(n->engine);
     n->core = NULL;
@@ -265,6 +268,7 @@ static ms_t tick(struct node *node) {
     if (late && w->phase != PHASE_SAFETY)
         world_fail(w, "%s was to drain within %d ms and is not idle", node->name, DRAIN_MS);
     w->stats.drains++;
+    world_disaster(w);
     fault_restart_later(w, node);
     node_kill(node);
     return next;

@@ -22,6 +22,14 @@ void world_fail(struct world *w, const char *format, ...) {
     va_end(ap);
 }
 
+void world_disaster(struct world *w) { w->disasters[w->n_disasters++ % DISASTERS_MAX] = w->now; }
+
+uint32_t world_disasters_since(const struct world *w, us_t since) {
+    uint32_t n = 0, known = w->n_disasters < DISASTERS_MAX ? w->n_disasters : DISASTERS_MAX;
+    for (uint32_t i = 0; i < known; i++) n += w->disasters[i] >= since;
+    return n;
+}
+
 static void dial_everybody(struct world *w, struct node *n,
                            bool (*wanted)(const struct world *w, const struct node *n, uint32_t router)) {
     n->diallers = xcalloc(w->n_routers, sizeof *n->diallers);
@@ -128,6 +136,16 @@ static const char *leftover(struct world *w, const char **who) {
 }
 
 static void check_cores(struct world *w) {
+    for (uint32_t i = 0; i < w->n_routers; i++) {
+        struct router_counters c = {0};
+        if (w->routers[i]->node.alive) router_core_counters(w->routers[i]->core, &c);
+        w->stats.protocol_errors += c.protocol_errors;
+    }
+    for (uint32_t i = 0; i < w->n_workers; i++) {
+        struct worker_counters c = {0};
+        if (w->workers[i]->node.alive) worker_core_counters(w->workers[i]->core, &c);
+        w->stats.protocol_errors += c.protocol_errors;
+    }
     for (uint32_t i = 0; i < w->n_nodes; i++) {
         if (w->nodes[i]->alive) w->nodes[i]->ops->check(w->nodes[i]);
     }
@@ -139,6 +157,14 @@ static void check_goodput(struct world *w) {
     if (lost > 2 && (double)s->measured_done < 0.95 * (double)s->measured)
         world_fail(w, "with all faults over, only %llu of %llu requests were served", (unsigned long long)s->measured_done,
                    (unsigned long long)s->measured);
+}
+
+// At a quarter of its capacity a cluster lets few requests wait.
+static void check_delays(struct world *w) {
+    const struct stats *s = &w->stats;
+    if (s->measured_done >= 20 && s->measured_prompt * 2 < s->measured_done)
+        world_fail(w, "with all faults over and little to do, only %llu of %llu requests took the time that they should",
+                   (unsigned long long)s->measured_prompt, (unsigned long long)s->measured_done);
 }
 
 // Some Resends find that their stream has moved on, most must be answered.
@@ -157,6 +183,7 @@ static void rest(struct world *w, void *ctx, uint64_t arg) {
         check_cores(w);
         check_goodput(w);
         check_resends(w);
+        check_delays(w);
         w->phase = PHASE_REST;
         return;
     }

@@ -8,12 +8,14 @@
 #include "tests/sim/trace.h"
 
 struct stats {
-    uint64_t lost, doubled, resets, stalls, pauses, partitions, kills, drains, client_kills, broken;
+    uint64_t lost, doubled, resets, stalls, pauses, partitions, kills, drains, client_kills;
     uint64_t tokens, attempts, replacements, protocol_errors;
-    uint64_t resends, resends_answered; // that reached workers
-    uint64_t measured, measured_done;
+    uint64_t resends, resends_answered;                // that reached workers
+    uint64_t measured, measured_done, measured_prompt; // asked; complete; and in about the time that it takes
+    uint64_t innocents;                                // refused as poison, but were not
 };
 
+enum { DISASTERS_MAX = 64 };
 enum phase { PHASE_SAFETY, PHASE_LIVENESS, PHASE_REST };
 
 struct world {
@@ -35,6 +37,8 @@ struct world {
     struct oracle *oracle;
     struct trace trace;
     struct stats stats;
+    us_t disasters[DISASTERS_MAX]; // when something broke that can look like a worker's death: a ring
+    uint32_t n_disasters;
     uint64_t events, hash;
     bool failed;
     char failure[2048];
@@ -53,5 +57,7 @@ static inline void world_at_owned(struct world *w, us_t at, event_fn *fn, void *
     event_queue_push(&w->queue, at, fn, ctx, arg, true);
 }
 static inline void world_hash(struct world *w, uint64_t value) { w->hash = hash_mix(w->hash ^ value) + w->hash * 31; }
+void world_disaster(struct world *w);
+uint32_t world_disasters_since(const struct world *w, us_t since); // up to DISASTERS_MAX
 // A rule was broken. Only the first counts; the run ends after the present event.
 void world_fail(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
