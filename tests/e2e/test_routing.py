@@ -24,13 +24,13 @@ def two_regions(c, workers=1, *args):
     for r in (north, south):
         c.wait_ready(r, workers)
         wait_for(lambda r=r: r.json("GET", "/v1/models")[2]["data"], "the model is known")
-    wait_for(lambda: peer_ready(north) and peer_ready(south), "the peers know each other's replicas", 20)
+    wait_for(lambda: knows(north, 2 * workers) and knows(south, 2 * workers), "the peers know each other's replicas", 20)
     return north, south, ws
 
 
-def peer_ready(router):
+def knows(router, replicas):
     data = router.json("GET", "/v1/models")[2]["data"]
-    return data and data[0]["replicas_ready"] >= 2
+    return data and data[0]["replicas_ready"] == replicas
 
 
 def run_many(router, count, n, threads=32, **more):
