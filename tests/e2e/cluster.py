@@ -273,17 +273,14 @@ def sse(response):
             event = []
 
 
-def stream(router, body, path="/v1/completions", headers=None, on_text=None, timeout=120, only=None):
-    """Runs a streamed request to its end. Returns a dict: text, reasoning, chunks, finish, usage, error, done ([DONE] seen), headers.
-    only: give up (None) when another replica serves it."""
+def stream(router, body, path="/v1/completions", headers=None, on_text=None, timeout=120):
+    """Runs a streamed request to its end. Returns a dict: text, reasoning, chunks, finish, usage, error, done ([DONE] seen), headers."""
     c = router.connect(timeout)
     out = {"text": "", "reasoning": "", "chunks": [], "finish": None, "usage": None, "error": None, "done": False, "keepalives": 0}
     try:
         c.request("POST", path, json.dumps({**body, "stream": True}).encode(), {"Content-Type": "application/json", **(headers or {})})
         r = c.getresponse()
         out["status"], out["headers"] = r.status, dict(r.getheaders())
-        if only and r.headers.get("X-Shoal-Replica") != only:
-            return None
         if r.status != 200:
             out["error"] = json.loads(r.read())["error"]
             return out
