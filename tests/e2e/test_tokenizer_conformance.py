@@ -122,6 +122,17 @@ def test_deepseek_v3_encodes_files_of_this_project(deepseek):
     compare(*deepseek, texts)
 
 
+def test_the_local_model_encodes_and_decodes_as_the_reference():
+    folder = os.path.join(text_tools.ROOT, "deploy", "local", "model")
+    if not os.path.exists(os.path.join(folder, "tokenizer.json")):
+        pytest.skip("there is no local model")
+    reference = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    texts = list(random_texts(7, 2000))
+    ids = compare(reference, folder, texts)
+    compare(reference, folder, texts[:300], add_special=True)
+    compare_decoding(reference, folder, ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_encodes_and_decodes_as_the_reference(made, kind):
     texts = list(random_texts(kind, 1200)) + ["", " ", "a", "  a", "\n"] + tokenizers_made.CORPUS[:9]
