@@ -13,7 +13,7 @@
 #include <pcre2.h>
 #include <stdlib.h>
 
-enum { MATCH_LIMIT = 10000000, HEAP_LIMIT_KIB = 64 << 10 };
+enum { MATCH_LIMIT = 200000000, HEAP_LIMIT_KIB = 64 << 10 };
 
 struct regex {
     pcre2_code *old, *with_new;
