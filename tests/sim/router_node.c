@@ -198,6 +198,7 @@ static void stop(struct node *node) {
         if (!oracle_ended(node->world->oracle, c->request))
             oracle_gave_up(node->world->oracle, c->request, OUTCOME_ROUTER_DIED);
     }
+    node->world->router_died_at = node->world->now;
     n->n_happenings = 0;
     n->n_calls = 0;
     struct router_counters c;

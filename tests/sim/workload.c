@@ -132,7 +132,7 @@ void workload_settle(struct world *w) {
         if (can < tightest) tightest = can;
     }
     bool narrow = w->p.queue_max < 8 || w->p.worker_queue_max < 4 || w->p.sessions_max < 64;
-    double most = tightest * (narrow ? 0.1 : 0.25);
+    double most = tightest * (narrow ? 0.05 : 0.2);
     if (w->p.one_slow) most /= 2;
     if (most < w->p.rate) w->p.rate = most;
 }

@@ -159,7 +159,7 @@ static void check_goodput(struct world *w) {
                    (unsigned long long)s->measured);
 }
 
-// At a quarter of its capacity a cluster lets few requests wait.
+// At a fifth of its capacity a cluster lets few requests wait.
 static void check_delays(struct world *w) {
     const struct stats *s = &w->stats;
     if (s->measured_done >= 20 && s->measured_prompt * 2 < s->measured_done)

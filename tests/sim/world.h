@@ -39,6 +39,7 @@ struct world {
     struct stats stats;
     us_t disasters[DISASTERS_MAX]; // when something broke that can look like a worker's death: a ring
     uint32_t n_disasters;
+    us_t router_died_at; // the last that did
     uint64_t events, hash;
     bool failed;
     char failure[2048];
