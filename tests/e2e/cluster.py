@@ -32,6 +32,9 @@ def _cache_value(name):
 
 SANITIZED = bool(_cache_value("SHOAL_SANITIZE"))
 SLOW = 6 if SANITIZED else 1  # factor on deadlines
+# For every program that a test starts.
+os.environ.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99")
+os.environ.setdefault("TSAN_OPTIONS", "exitcode=99:suppressions=" + os.path.join(ROOT, "tests", "tsan.supp"))
 
 
 def wait_for(condition, what, seconds=20.0, every=0.02):
@@ -56,10 +59,7 @@ class Process:
         self.name = name
         self.args = args
         self.lines = []
-        env = dict(os.environ)
-        env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0:exitcode=99")
-        env.setdefault("TSAN_OPTIONS", "exitcode=99:suppressions=" + os.path.join(ROOT, "tests", "tsan.supp"))
-        self.p = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=env)
+        self.p = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
