@@ -68,21 +68,24 @@ static void drain(void *ctx) {
 
 static void on_signal(uv_signal_t *handle, int number) {
     struct program *p = handle->data;
-    if (p->draining) finish(p); // asked twice: now
-    else drain(p);
+    if (p->draining)
+        finish(p); // asked twice: now
+    else
+        drain(p);
 }
 
 static void link_metrics(void *ctx, struct buf *out) {
     struct program *p = ctx;
     struct links_stats s;
     links_stats(p->links, &s);
-    buf_printf(out,
-               "# TYPE shoal_router_link_frames_total counter\nshoal_router_link_frames_total{direction=\"in\"} %llu\n"
-               "shoal_router_link_frames_total{direction=\"out\"} %llu\n# TYPE shoal_router_link_bytes_total counter\n"
-               "shoal_router_link_bytes_total{direction=\"in\"} %llu\nshoal_router_link_bytes_total{direction=\"out\"} %llu\n"
-               "# TYPE shoal_router_link_garbage_total counter\nshoal_router_link_garbage_total %llu\n",
-               (unsigned long long)s.frames_in, (unsigned long long)s.frames_out, (unsigned long long)s.bytes_in,
-               (unsigned long long)s.bytes_out, (unsigned long long)s.garbage);
+    buf_printf(
+        out,
+        "# TYPE shoal_router_link_frames_total counter\nshoal_router_link_frames_total{direction=\"in\"} %llu\n"
+        "shoal_router_link_frames_total{direction=\"out\"} %llu\n# TYPE shoal_router_link_bytes_total counter\n"
+        "shoal_router_link_bytes_total{direction=\"in\"} %llu\nshoal_router_link_bytes_total{direction=\"out\"} %llu\n"
+        "# TYPE shoal_router_link_garbage_total counter\nshoal_router_link_garbage_total %llu\n",
+        (unsigned long long)s.frames_in, (unsigned long long)s.frames_out, (unsigned long long)s.bytes_in,
+        (unsigned long long)s.bytes_out, (unsigned long long)s.garbage);
 }
 
 // --- putting together
@@ -187,14 +190,18 @@ static enum flags_next read_flags(struct settings *s, int argc, char **argv) {
         {"name", FLAG_STRING, &s->name, "NAME", "name of this router, unique in the cluster", NULL, 0, 0, false},
         {"region", FLAG_STRING, &s->region, "NAME", "region that this router is in", NULL, 0, 0, false},
         {"http", FLAG_STRING, &s->http, "ADDRESS", "where to listen for HTTP (instead of listen.http)", NULL, 0, 0, false},
-        {"zmq", FLAG_STRING, &s->zmq, "ADDRESS", "where to listen for workers, clients and peers (instead of listen.zmq)", NULL, 0, 0, false},
+        {"zmq", FLAG_STRING, &s->zmq, "ADDRESS", "where to listen for workers, clients and peers (instead of listen.zmq)",
+         NULL, 0, 0, false},
         {"admin", FLAG_STRING, &s->admin, "ADDRESS", "admin socket (instead of listen.admin)", NULL, 0, 0, false},
-        {"metrics", FLAG_STRING, &s->metrics, "ADDRESS", "a listener for /metrics alone (instead of listen.metrics)", NULL, 0, 0, false},
-        {"peer", FLAG_LIST, &s->peers, "ADDRESS", "a router of another region to dial; may be repeated", NULL, 0, 0, false},
+        {"metrics", FLAG_STRING, &s->metrics, "ADDRESS", "a listener for /metrics alone (instead of listen.metrics)", NULL,
+         0, 0, false},
+        {"peer", FLAG_LIST, &s->peers, "ADDRESS", "a router of another region to dial", NULL, 0, 0, false},
         {"check-config", FLAG_BOOL, &s->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &s->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
-        {"config-reference", FLAG_BOOL, &s->config_reference, NULL, "print the reference of all configuration keys (Markdown) and exit", NULL, 0, 0, false},
-        {"log-level", FLAG_STRING, &s->log_level, "LEVEL", "debug, info, warn or error (instead of log.level)", levels, 0, 0, false},
+        {"config-reference", FLAG_BOOL, &s->config_reference, NULL,
+         "print the reference of all configuration keys (Markdown) and exit", NULL, 0, 0, false},
+        {"log-level", FLAG_STRING, &s->log_level, "LEVEL", "the least that is logged (instead of log.level)", levels, 0, 0,
+         false},
     };
     const struct flag_spec spec = {
         .program = "shoal-router",
@@ -232,6 +239,8 @@ int main(int argc, char **argv) {
     }
     log_info("router_ready", "name=%s region=%s http=%s zmq=%s pid=%d version=%s", s.name, s.region, front_address(p.front),
              links_endpoint(p.links), (int)getpid(), shoal_version());
+    if (p.config.n_regions > 0 && config_find_region(&p.config, s.region) == NULL)
+        log_warn("region_unknown", "region=%s effect=%s", s.region, "it is not in the configuration: its weight is 0");
     uv_run(&p.loop, UV_RUN_DEFAULT);
     log_info("router_stopped", "name=%s", s.name);
     close_all(&p);

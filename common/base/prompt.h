@@ -1,6 +1,6 @@
-// The body of a Generate as a plain struct: what to answer and how. Clients and HTTP fronts make it, workers read it, routers
-// in between forward its bytes unread. Chat messages stay JSON, because chat templates are programs over JSON values.
-// Decoded pointers live as long as the arena they were decoded into.
+// The body of a Generate as a plain struct: what to answer and how. Clients and HTTP fronts make it, workers read it,
+// routers in between forward its bytes unread. Chat messages stay JSON, because chat templates are programs over JSON
+// values. Decoded pointers live as long as the arena they were decoded into.
 #pragma once
 #include "common/base/limits.h"
 #include <stdbool.h>
@@ -12,14 +12,14 @@ enum prompt_kind { PROMPT_CHAT = 0, PROMPT_TEXT = 1, PROMPT_TOKENS = 2 };
 // A parameter that was not given takes the model's default (generation_config.json), then Shoal's (in brackets).
 struct sampling {
     bool has_temperature, has_top_p, has_top_k, has_min_p;
-    float temperature;         // [1] 0 = greedy
-    float top_p;               // [1]
-    int32_t top_k;             // [0 = all]
-    float min_p;               // [0]
-    float presence_penalty;    // 0 = none
-    float frequency_penalty;   // 0 = none
+    float temperature;       // [1] 0 = greedy
+    float top_p;             // [1]
+    int32_t top_k;           // [0 = all]
+    float min_p;             // [0]
+    float presence_penalty;  // 0 = none
+    float frequency_penalty; // 0 = none
     bool has_repetition_penalty;
-    float repetition_penalty;  // [1]
+    float repetition_penalty; // [1]
 };
 
 struct logit_bias {

@@ -45,8 +45,10 @@ static void on_writable(void *ctx) { mark(ctx); }
 
 static void unlink_call(struct call *c) {
     struct front *f = c->front;
-    if (c->prev) c->prev->next = c->next;
-    else f->calls = c->next;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        f->calls = c->next;
     if (c->next) c->next->prev = c->prev;
     f->n_calls--;
 }
@@ -59,10 +61,12 @@ static void call_end(struct call *c, const char *how, ms_t now) {
     if (c->session) {
         v = session_view(c->session);
         request_id_text(&v.key.request, id);
-        log_info("request_ended", "request=%s how=%s replica=%s attempt=%u tokens=%u ms=%lld", id, how, v.replica, v.attempt.counter,
-                 record_log_count(v.log), (long long)(now - c->started_at));
-        if (c->outcome == CALL_RUNNING) router_core_cancel(f->core, c->session, now);
-        else router_core_release(f->core, c->session, now);
+        log_info("request_ended", "request=%s how=%s replica=%s attempt=%u tokens=%u ms=%lld", id, how, v.replica,
+                 v.attempt.counter, record_log_count(v.log), (long long)(now - c->started_at));
+        if (c->outcome == CALL_RUNNING)
+            router_core_cancel(f->core, c->session, now);
+        else
+            router_core_release(f->core, c->session, now);
     }
     front_metrics_ended(f->metrics, how, (double)(now - c->started_at) / 1000.0);
     unlink_call(c);
@@ -229,8 +233,8 @@ static err_id header_number(const struct http_exchange *x, const char *name, uin
     return ERR_NONE;
 }
 
-static err_id make_generate(const struct http_exchange *x, const struct openai_view *o, struct buf *body, struct msg_generate *g,
-                            struct error *e) {
+static err_id make_generate(const struct http_exchange *x, const struct openai_view *o, struct buf *body,
+                            struct msg_generate *g, struct error *e) {
     if (getrandom(&g->key.request, sizeof g->key.request, 0) != sizeof g->key.request)
         return error_set(e, ERR_SYSTEM, "no random numbers: getrandom failed");
     if (!codec_prompt_encode(o->prompt, body))
@@ -249,8 +253,8 @@ static err_id make_generate(const struct http_exchange *x, const struct openai_v
     return header_number(x, "X-Shoal-Deadline-Ms", &g->deadline_ms, e);
 }
 
-static struct call *call_create(struct front *f, struct http_exchange *x, const struct openai_view *o, const struct msg_generate *g,
-                                ms_t now) {
+static struct call *call_create(struct front *f, struct http_exchange *x, const struct openai_view *o,
+                                const struct msg_generate *g, ms_t now) {
     struct call *c = xcalloc(1, sizeof *c);
     char id[REQUEST_ID_TEXT];
     request_id_text(&g->key.request, id);

@@ -5,8 +5,8 @@
 #include "router/front/openai_render.h"
 
 struct call {
-    struct call *next, *prev;     // all open calls
-    struct call *next_dirty;      // those with something to do in this turn
+    struct call *next, *prev; // all open calls
+    struct call *next_dirty;  // those with something to do in this turn
     bool dirty;
     struct front *front;
     struct http_exchange *x; // NULL once answered or the client is gone
@@ -34,5 +34,5 @@ struct front {
 void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind);
 void call_event(struct call *c, enum session_event event); // from inside a core call: only notes it
 void call_turn(struct call *c, ms_t now);                  // renders; c may be gone afterwards
-void call_scan(struct call *c, ms_t now);                  // what time brings: headers, keep-alives; c may be gone afterwards
+void call_scan(struct call *c, ms_t now); // what time brings: headers, keep-alives; c may be gone afterwards
 void front_error(struct front *f, struct http_exchange *x, const struct error *e, uint32_t retry_after_ms);

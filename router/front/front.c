@@ -98,8 +98,9 @@ struct endpoint_row {
 };
 
 static const struct endpoint_row api_rows[] = {
-    {"POST", "/chat/completions", post_chat}, {"POST", "/completions", post_completions}, {"GET", "/models", get_models},
-    {"GET", "/livez", get_livez},             {"GET", "/readyz", get_readyz},             {"GET", "/health", get_readyz},
+    {"POST", "/chat/completions", post_chat}, {"POST", "/completions", post_completions},
+    {"GET", "/models", get_models},           {"GET", "/livez", get_livez},
+    {"GET", "/readyz", get_readyz},           {"GET", "/health", get_readyz},
     {"GET", "/metrics", get_metrics},
 };
 static const struct endpoint_row admin_rows[] = {
@@ -139,8 +140,10 @@ static void dispatch(struct front *f, struct http_exchange *x, const struct endp
         get_model(f, x, path + 8);
         return;
     }
-    if (path_known) error_set(&e, ERR_METHOD_NOT_ALLOWED, "%s does not answer %.16s", http_path(x), http_method(x));
-    else error_set(&e, ERR_NOT_FOUND, "There is no %.16s %.128s here", http_method(x), http_path(x));
+    if (path_known)
+        error_set(&e, ERR_METHOD_NOT_ALLOWED, "%s does not answer %.16s", http_path(x), http_method(x));
+    else
+        error_set(&e, ERR_NOT_FOUND, "There is no %.16s %.128s here", http_method(x), http_path(x));
     front_error(f, x, &e, 0);
 }
 
@@ -152,8 +155,8 @@ static void render_error(void *ctx, int status, const struct error *e, struct bu
 
 // --- life
 
-static err_id serve(struct front *f, const char *address, void (*on_request)(void *, struct http_exchange *), const char *headers,
-                    struct http_server **out, struct error *e) {
+static err_id serve(struct front *f, const char *address, void (*on_request)(void *, struct http_exchange *),
+                    const char *headers, struct http_server **out, struct error *e) {
     if (address == NULL || address[0] == '\0') return ERR_NONE;
     struct http_server_options o = {
         .loop = f->options.loop,
@@ -189,7 +192,9 @@ fail_listen:
 
 static void on_session(void *ctx, struct session *s, void *user, enum session_event event) { call_event(user, event); }
 
-struct session_output front_sessions(struct front *f) { return (struct session_output){.ctx = f, .event = on_session}; }
+struct session_output front_sessions(struct front *f) {
+    return (struct session_output){.ctx = f, .event = on_session};
+}
 void front_run(struct front *f, struct router_core *core) { f->core = core; }
 const char *front_address(const struct front *f) { return f->api ? http_server_address(f->api) : ""; }
 

@@ -1,4 +1,5 @@
-// A router's HTTP side: OpenAI's endpoints over router_core sessions, health, metrics, and the admin socket. Loop thread only.
+// A router's HTTP side: OpenAI's endpoints over router_core sessions, health, metrics, and the admin socket. Loop thread
+// only.
 //   POST /v1/chat/completions, /v1/completions · GET /v1/models, /v1/models/NAME   (each also without /v1)
 //   GET /livez (the process runs), /readyz and /health (requests can be served, else why not), /metrics
 //   admin socket: POST /drain · GET /livez, /readyz, /metrics
@@ -24,7 +25,8 @@ err_id front_create(const struct front_options *options, struct front **out, str
 struct session_output front_sessions(struct front *f); // for router_core_create
 void front_run(struct front *f, struct router_core *core);
 const char *front_address(const struct front *f); // of the HTTP listener, "" without one
-// Renders what became available and what is due. Once per turn of the loop. Returns when it wants to be called again at the latest.
+// Renders what became available and what is due. Once per turn of the loop. Returns when it wants to be called again at the
+// latest.
 ms_t front_turn(struct front *f, ms_t now);
 // Stops listening; running requests go on.
 void front_stop(struct front *f);

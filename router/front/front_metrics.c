@@ -6,30 +6,30 @@
 #include <stdlib.h>
 
 // One row per number of the core. Counters only grow there, so what is added here is the difference since the last look.
-#define CORE_COUNTERS(X)                                                                            \
-    X(requests, "requests_total", "Requests that asked for an answer")                              \
-    X(accepted, "accepted_total", "Requests accepted by a worker")                                  \
-    X(refused, "refused_total", "Requests refused at once")                                         \
-    X(completed, "completed_total", "Streams that reached their end")                               \
-    X(failed, "failed_total", "Streams that ended in an error")                                     \
-    X(cancelled, "cancelled_total", "Streams that their client gave up")                            \
-    X(placements, "placements_total", "Attempts made")                                              \
-    X(replacements, "replacements_total", "Attempts after the first of a stream")                   \
-    X(records, "tokens_total", "Token records received")                                            \
-    X(duplicates_dropped, "duplicate_tokens_dropped_total", "Messages that held nothing new")       \
-    X(stale_dropped, "stale_messages_dropped_total", "Messages of superseded attempts")             \
-    X(gaps, "gaps_total", "Gaps answered with a Resend")                                            \
-    X(protocol_errors, "protocol_errors_total", "Messages against the grammar")                     \
-    X(poisoned, "poisoned_total", "Requests refused because they killed workers")                   \
-    X(suspects, "links_suspect_total", "Links that fell silent")                                    \
+#define CORE_COUNTERS(X)                                                                                                    \
+    X(requests, "requests_total", "Requests that asked for an answer")                                                      \
+    X(accepted, "accepted_total", "Requests accepted by a worker")                                                          \
+    X(refused, "refused_total", "Requests refused at once")                                                                 \
+    X(completed, "completed_total", "Streams that reached their end")                                                       \
+    X(failed, "failed_total", "Streams that ended in an error")                                                             \
+    X(cancelled, "cancelled_total", "Streams that their client gave up")                                                    \
+    X(placements, "placements_total", "Attempts made")                                                                      \
+    X(replacements, "replacements_total", "Attempts after the first of a stream")                                           \
+    X(records, "tokens_total", "Token records received")                                                                    \
+    X(duplicates_dropped, "duplicate_tokens_dropped_total", "Messages that held nothing new")                               \
+    X(stale_dropped, "stale_messages_dropped_total", "Messages of superseded attempts")                                     \
+    X(gaps, "gaps_total", "Gaps answered with a Resend")                                                                    \
+    X(protocol_errors, "protocol_errors_total", "Messages against the grammar")                                             \
+    X(poisoned, "poisoned_total", "Requests refused because they killed workers")                                           \
+    X(suspects, "links_suspect_total", "Links that fell silent")                                                            \
     X(deaths, "links_dead_total", "Links given up")
 
-#define CORE_GAUGES(X)                                          \
-    X(sessions, "sessions", "Streams held now")                 \
-    X(queued, "queue_depth", "Streams waiting for a replica")   \
-    X(queued_tokens, "queue_tokens", "Their prompt tokens")     \
-    X(links, "links", "Connections over ZeroMQ")                \
-    X(replicas_ready, "replicas_ready", "Replicas of this region that take work") \
+#define CORE_GAUGES(X)                                                                                                      \
+    X(sessions, "sessions", "Streams held now")                                                                             \
+    X(queued, "queue_depth", "Streams waiting for a replica")                                                               \
+    X(queued_tokens, "queue_tokens", "Their prompt tokens")                                                                 \
+    X(links, "links", "Connections over ZeroMQ")                                                                            \
+    X(replicas_ready, "replicas_ready", "Replicas of this region that take work")                                           \
     X(log_bytes, "log_bytes", "Memory held by token records")
 
 struct front_metrics {
@@ -62,8 +62,10 @@ struct front_metrics *front_metrics_create(void) {
                                 .kind = METRIC_COUNTER,
                                 .labels = {"how", NULL}};
     m->ended = metrics_add(m->registry, &ended);
-    m->first_token = add(m->registry, "shoal_router_time_to_first_token_seconds", "From the request to its first token", METRIC_HISTOGRAM);
-    m->duration = add(m->registry, "shoal_router_request_seconds", "From the request to the end of its answer", METRIC_HISTOGRAM);
+    m->first_token = add(m->registry, "shoal_router_time_to_first_token_seconds", "From the request to its first token",
+                         METRIC_HISTOGRAM);
+    m->duration =
+        add(m->registry, "shoal_router_request_seconds", "From the request to the end of its answer", METRIC_HISTOGRAM);
     return m;
 }
 

@@ -18,12 +18,23 @@ static size_t utf8_length(const unsigned char *s, size_t n) {
 
 static void escape(struct buf *out, unsigned char c) {
     switch (c) {
-    case '"': buf_str(out, "\\\""); break;
-    case '\\': buf_str(out, "\\\\"); break;
-    case '\n': buf_str(out, "\\n"); break;
-    case '\r': buf_str(out, "\\r"); break;
-    case '\t': buf_str(out, "\\t"); break;
-    default: buf_printf(out, "\\u%04x", c);
+    case '"':
+        buf_str(out, "\\\"");
+        break;
+    case '\\':
+        buf_str(out, "\\\\");
+        break;
+    case '\n':
+        buf_str(out, "\\n");
+        break;
+    case '\r':
+        buf_str(out, "\\r");
+        break;
+    case '\t':
+        buf_str(out, "\\t");
+        break;
+    default:
+        buf_printf(out, "\\u%04x", c);
     }
 }
 
@@ -39,8 +50,10 @@ void json_append_string(struct buf *out, const char *text, size_t len) {
         }
         buf_append(out, text + i - plain, plain);
         plain = 0;
-        if (n == 0) buf_str(out, "\xef\xbf\xbd");
-        else escape(out, s[i]);
+        if (n == 0)
+            buf_str(out, "\xef\xbf\xbd");
+        else
+            escape(out, s[i]);
         i++;
     }
     buf_append(out, text + len - plain, plain);
@@ -53,9 +66,12 @@ static void append_text(struct buf *out, const char *s) { json_append_string(out
 
 static const char *finish_text(enum finish finish) {
     switch (finish) {
-    case FINISH_LENGTH: return "\"length\"";
-    case FINISH_TOOL_CALLS: return "\"tool_calls\"";
-    default: return "\"stop\"";
+    case FINISH_LENGTH:
+        return "\"length\"";
+    case FINISH_TOOL_CALLS:
+        return "\"tool_calls\"";
+    default:
+        return "\"stop\"";
     }
 }
 
@@ -71,7 +87,8 @@ static const char *chunk_object(const struct openai_answer *a) {
 
 static void append_usage(struct buf *out, const struct usage *u) {
     buf_printf(out,
-               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_tokens\":%u},"
+               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_"
+               "tokens\":%u},"
                "\"completion_tokens_details\":{\"reasoning_tokens\":%u}}",
                u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens, u->cached_tokens,
                u->reasoning_tokens);
@@ -83,7 +100,9 @@ static void append_origin(struct buf *out, const struct openai_answer *a) {
     buf_printf(out, ",\"attempt\":%u,\"seed\":%lld}", a->attempt, (long long)a->seed);
 }
 
-static void append_number(struct buf *out, float value) { buf_printf(out, "%.6g", isfinite(value) ? (double)value : -9999.0); }
+static void append_number(struct buf *out, float value) {
+    buf_printf(out, "%.6g", isfinite(value) ? (double)value : -9999.0);
+}
 
 static void append_bytes_of(struct buf *out, const char *text, uint32_t len) {
     buf_char(out, '[');
@@ -136,15 +155,19 @@ static void append_completion_logprobs(struct buf *out, const struct record_log 
         }
         buf_char(&tops, '}');
     }
-    buf_printf(out, "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[]}", tokens.len ? tokens.data : "",
-               values.len ? values.data : "", tops.len ? tops.data : "");
+    buf_printf(out, "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[]}",
+               tokens.len ? tokens.data : "", values.len ? values.data : "", tops.len ? tops.data : "");
     buf_free(&tokens), buf_free(&values), buf_free(&tops);
 }
 
-static void append_logprobs(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from, uint32_t to) {
-    if (!a->logprobs) buf_str(out, "null");
-    else if (a->kind == OPENAI_CHAT) append_chat_logprobs(out, log, from, to);
-    else append_completion_logprobs(out, log, from, to);
+static void append_logprobs(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from,
+                            uint32_t to) {
+    if (!a->logprobs)
+        buf_str(out, "null");
+    else if (a->kind == OPENAI_CHAT)
+        append_chat_logprobs(out, log, from, to);
+    else
+        append_completion_logprobs(out, log, from, to);
 }
 
 // --- streaming
@@ -163,8 +186,10 @@ static const char *delta_field(uint8_t channel) { return channel == CHANNEL_REAS
 static void render_text(struct buf *out, const struct openai_answer *a, uint8_t channel, const struct buf *text,
                         const struct record_log *log, uint32_t from, uint32_t to) {
     begin_chunk(out, a);
-    if (a->kind == OPENAI_CHAT) buf_printf(out, ",\"choices\":[{\"index\":0,\"delta\":{\"%s\":", delta_field(channel));
-    else buf_str(out, ",\"choices\":[{\"index\":0,\"text\":");
+    if (a->kind == OPENAI_CHAT)
+        buf_printf(out, ",\"choices\":[{\"index\":0,\"delta\":{\"%s\":", delta_field(channel));
+    else
+        buf_str(out, ",\"choices\":[{\"index\":0,\"text\":");
     json_append_string(out, text->len ? text->data : "", text->len);
     buf_str(out, a->kind == OPENAI_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
     append_logprobs(out, a, log, from, to);
@@ -180,7 +205,8 @@ void openai_render_start(struct buf *out, const struct openai_answer *a) {
     end_chunk(out, a);
 }
 
-void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from, uint32_t to) {
+void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from,
+                           uint32_t to) {
     struct buf text = {0};
     while (from < to) {
         uint32_t end = from;
@@ -242,7 +268,8 @@ static bool has_channel(const struct record_log *log, uint8_t channel) {
     return false;
 }
 
-void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log, const struct msg_done *done) {
+void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log,
+                          const struct msg_done *done) {
     append_head(out, a, a->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
     buf_str(out, ",\"choices\":[{\"index\":0,");
     if (a->kind == OPENAI_CHAT) {
@@ -270,10 +297,14 @@ void openai_render_error(struct buf *out, const struct error *e) {
     buf_str(out, "{\"error\":{\"message\":");
     append_text(out, error_text(e));
     buf_printf(out, ",\"type\":\"%s\",\"param\":", info->openai_type);
-    if (e->param[0]) append_text(out, e->param);
-    else buf_str(out, "null");
+    if (e->param[0])
+        append_text(out, e->param);
+    else
+        buf_str(out, "null");
     buf_str(out, ",\"code\":");
-    if (info->openai_code) append_text(out, info->openai_code);
-    else buf_str(out, "null");
+    if (info->openai_code)
+        append_text(out, info->openai_code);
+    else
+        buf_str(out, "null");
     buf_str(out, "}}");
 }

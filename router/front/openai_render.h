@@ -1,6 +1,6 @@
-// OpenAI's answers as bytes: streamed chunks (the `data:` events of an SSE stream) and whole JSON bodies, written straight into a
-// buffer from token records. Pure. A renderer's only state is its position in the stream, so it can be started at any offset.
-// Follows https://platform.openai.com/docs/api-reference/chat/streaming and .../completions.
+// OpenAI's answers as bytes: streamed chunks (the `data:` events of an SSE stream) and whole JSON bodies, written straight
+// into a buffer from token records. Pure. A renderer's only state is its position in the stream, so it can be started at any
+// offset. Follows https://platform.openai.com/docs/api-reference/chat/streaming and .../completions.
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/message.h"
@@ -22,14 +22,16 @@ struct openai_answer {
 // --- streaming: each writes one or more whole events
 void openai_render_start(struct buf *out, const struct openai_answer *a); // chat: the role; completions: nothing
 // Records [from, to) of the log. Neighbouring records of one channel share a chunk unless logprobs are wanted.
-void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from, uint32_t to);
+void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from,
+                           uint32_t to);
 // Text held back, the finish reason, usage when wanted, then [DONE].
 void openai_render_finish(struct buf *out, const struct openai_answer *a, const struct msg_done *done);
 // A stream that cannot go on: an error event; no finish reason and no [DONE] follow.
 void openai_render_stream_error(struct buf *out, const struct error *e);
 
 // --- whole bodies
-void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log, const struct msg_done *done);
+void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log,
+                          const struct msg_done *done);
 void openai_render_error(struct buf *out, const struct error *e);
 
 // Appends s as a JSON string with its quotes. Invalid UTF-8 becomes U+FFFD.

@@ -47,7 +47,8 @@ static err_id get_integer(const json_t *o, const char *name, json_int_t min, jso
     json_int_t i = json_is_integer(v) ? json_integer_value(v) : whole ? (json_int_t)d : 0;
     if (!whole || i < min || i > max)
         return error_set_param(e, ERR_INVALID_ARGUMENT, name,
-                               "'%s' must be a whole number from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT, name, min, max);
+                               "'%s' must be a whole number from %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT, name,
+                               min, max);
     if (has) *has = true;
     *out = i;
     return ERR_NONE;
@@ -93,7 +94,8 @@ static err_id parse_stop(struct openai_request *r, struct error *e) {
     return ERR_NONE;
 }
 
-static err_id parse_token_array(const json_t *array, const char *name, size_t max, uint32_t **tokens, uint32_t *n, struct error *e) {
+static err_id parse_token_array(const json_t *array, const char *name, size_t max, uint32_t **tokens, uint32_t *n,
+                                struct error *e) {
     size_t count = json_array_size(array);
     if (!json_is_array(array) || count > max) return wrong(e, name, "an array of token ids");
     *tokens = xmalloc((count ? count : 1) * sizeof **tokens);
@@ -211,12 +213,13 @@ static err_id parse_tools(struct openai_request *r, struct error *e) {
     json_t *tools = field(r->root, "tools"), *choice = field(r->root, "tool_choice");
     json_t *kwargs = field(r->root, "chat_template_kwargs");
     if (tools != NULL && !json_is_array(tools)) return wrong(e, "tools", "an array");
-    if (choice != NULL && !json_is_string(choice) && !json_is_object(choice)) return wrong(e, "tool_choice", "a string or an object");
+    if (choice != NULL && !json_is_string(choice) && !json_is_object(choice))
+        return wrong(e, "tool_choice", "a string or an object");
     bool none = json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0;
     bool automatic = choice == NULL || none || (json_is_string(choice) && strcmp(json_string_value(choice), "auto") == 0);
-    if (!automatic)
-        return error_set_param(e, ERR_UNSUPPORTED, "tool_choice", "'tool_choice' can be \"auto\" or \"none\"");
-    if (tools != NULL && json_array_size(tools) > 0 && !none) r->prompt.tools_json = r->tools = json_dumps(tools, JSON_COMPACT);
+    if (!automatic) return error_set_param(e, ERR_UNSUPPORTED, "tool_choice", "'tool_choice' can be \"auto\" or \"none\"");
+    if (tools != NULL && json_array_size(tools) > 0 && !none)
+        r->prompt.tools_json = r->tools = json_dumps(tools, JSON_COMPACT);
     if (kwargs != NULL && !json_is_object(kwargs)) return wrong(e, "chat_template_kwargs", "an object");
     if (kwargs != NULL) r->prompt.template_kwargs_json = r->kwargs = json_dumps(kwargs, JSON_COMPACT);
     if (r->tools) r->view.prompt_bytes += (uint32_t)strlen(r->tools);
@@ -248,11 +251,39 @@ static err_id parse_text_prompt(struct openai_request *r, struct error *e) {
 
 // Everything that is read, or may be sent without harm: metadata that changes no answer.
 static const char *const known_fields[] = {
-    "best_of", "chat_template_kwargs", "frequency_penalty", "ignore_eos", "include_stop_str_in_output", "logit_bias",
-    "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata", "min_p", "min_tokens", "model", "n",
-    "presence_penalty", "prompt", "repetition_penalty", "response_format", "seed", "skip_special_tokens", "stop",
-    "stop_token_ids", "store", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_logprobs",
-    "top_p", "user",
+    "best_of",
+    "chat_template_kwargs",
+    "frequency_penalty",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "min_p",
+    "min_tokens",
+    "model",
+    "n",
+    "presence_penalty",
+    "prompt",
+    "repetition_penalty",
+    "response_format",
+    "seed",
+    "skip_special_tokens",
+    "stop",
+    "stop_token_ids",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "user",
 };
 
 static void note_ignored(struct openai_request *r) {
@@ -294,15 +325,16 @@ static err_id parse_all(struct openai_request *r, struct error *e) {
     return ERR_NONE;
 }
 
-err_id openai_request_parse(enum openai_kind kind, const char *body, size_t len, struct openai_request **out, struct error *e) {
+err_id openai_request_parse(enum openai_kind kind, const char *body, size_t len, struct openai_request **out,
+                            struct error *e) {
     *out = NULL;
     json_error_t where;
     json_t *root = json_loadb(body, len, JSON_ALLOW_NUL, &where);
     if (root == NULL || !json_is_object(root)) {
         json_decref(root);
         if (root != NULL) return error_set(e, ERR_INVALID_ARGUMENT, "the body must be a JSON object");
-        return error_set(e, ERR_INVALID_ARGUMENT, "the body is not valid JSON: line %d, column %d: %s", where.line, where.column,
-                         where.text);
+        return error_set(e, ERR_INVALID_ARGUMENT, "the body is not valid JSON: line %d, column %d: %s", where.line,
+                         where.column, where.text);
     }
     struct openai_request *r = xcalloc(1, sizeof *r);
     r->root = root;
@@ -331,4 +363,6 @@ void openai_request_destroy(struct openai_request *r) {
     free(r);
 }
 
-struct openai_view openai_request_view(const struct openai_request *r) { return r->view; }
+struct openai_view openai_request_view(const struct openai_request *r) {
+    return r->view;
+}

@@ -1,6 +1,6 @@
-// An OpenAI request body (chat/completions or completions) as what Shoal sends on: routing fields and a prompt. Pure translation:
-// no model, no network. null means absent; fields of other servers' dialects that Shoal honours are listed in the .c; others are
-// ignored and named in `ignored`, for the response header.
+// An OpenAI request body (chat/completions or completions) as what Shoal sends on: routing fields and a prompt. Pure
+// translation: no model, no network. null means absent; fields of other servers' dialects that Shoal honours are listed in
+// the .c; others are ignored and named in `ignored`, for the response header.
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/message.h"
@@ -24,6 +24,7 @@ struct openai_view {
 };
 
 // ERR_INVALID_ARGUMENT with the field in e->param, or ERR_UNSUPPORTED. *out = NULL on failure.
-err_id openai_request_parse(enum openai_kind kind, const char *body, size_t len, struct openai_request **out, struct error *e);
+err_id openai_request_parse(enum openai_kind kind, const char *body, size_t len, struct openai_request **out,
+                            struct error *e);
 void openai_request_destroy(struct openai_request *r);
 struct openai_view openai_request_view(const struct openai_request *r);

@@ -14,8 +14,8 @@ enum { LOG_PERIOD_MS = 10000 };
 
 struct link {
     link_id id;
-    bool broken;    // to be reported to the core at the next turn
-    uint32_t peer;  // dialled: index into peers; its dealer outlives this link
+    bool broken;   // to be reported to the core at the next turn
+    uint32_t peer; // dialled: index into peers; its dealer outlives this link
     bool dialled;
     struct net_identity identity; // else
 };
@@ -44,7 +44,9 @@ struct links {
 
 static uint64_t id_hash(link_id id) { return hash_mix(id); }
 static uint64_t identity_hash(const struct net_identity *p) { return hash_bytes(p->bytes, p->len, 0); }
-static bool id_match(const void *entry, const void *key) { return ((const struct link *)entry)->id == *(const link_id *)key; }
+static bool id_match(const void *entry, const void *key) {
+    return ((const struct link *)entry)->id == *(const link_id *)key;
+}
 static bool identity_match(const void *entry, const void *key) {
     const struct net_identity *a = &((const struct link *)entry)->identity, *b = key;
     return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
@@ -71,8 +73,10 @@ static struct link *link_open(struct links *l, const struct net_identity *identi
 // Forgets the connection. A peer's socket stays and dials again.
 static void link_drop(struct links *l, struct link *k) {
     if (k->broken) l->n_broken--;
-    if (k->dialled) l->peers[k->peer].link = NULL;
-    else table_remove(&l->by_identity, identity_hash(&k->identity), k);
+    if (k->dialled)
+        l->peers[k->peer].link = NULL;
+    else
+        table_remove(&l->by_identity, identity_hash(&k->identity), k);
     table_remove(&l->by_id, id_hash(k->id), k);
     free(k);
 }
@@ -105,7 +109,9 @@ static void send_message(void *ctx, link_id id, const struct msg *m) {
     }
 }
 
-struct sink links_sink(struct links *l) { return (struct sink){.ctx = l, .send = send_message}; }
+struct sink links_sink(struct links *l) {
+    return (struct sink){.ctx = l, .send = send_message};
+}
 
 // --- in
 

@@ -1,5 +1,6 @@
-// A router's ZeroMQ connections: one socket that workers, clients and peer routers dial, and one dialled connection per peer. Gives
-// each connection a link_id, decodes frames into messages for router_core and encodes what the core sends. Loop thread only.
+// A router's ZeroMQ connections: one socket that workers, clients and peer routers dial, and one dialled connection per
+// peer. Gives each connection a link_id, decodes frames into messages for router_core and encodes what the core sends. Loop
+// thread only.
 #pragma once
 #include "common/delivery/stream_tx.h"
 #include "common/net/zmq_loop.h"
@@ -9,8 +10,8 @@ struct links;
 
 struct links_options {
     uv_loop_t *loop;
-    const char *listen;      // endpoint for everybody who dials us
-    uint32_t n_peers;        // routers that we dial
+    const char *listen; // endpoint for everybody who dials us
+    uint32_t n_peers;   // routers that we dial
     const char *const *peers;
 };
 

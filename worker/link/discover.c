@@ -37,7 +37,7 @@ static void take(struct discover *d, char (*found)[ADDRESS_SIZE], uint32_t n) {
     memcpy(d->addresses, found, n * ADDRESS_SIZE);
     d->n = n;
     d->known = true;
-    d->changed(d->ctx, (const char (*)[ADDRESS_SIZE])d->addresses, n);
+    d->changed(d->ctx, (const char(*)[ADDRESS_SIZE])d->addresses, n);
 }
 
 // --- a watched file: one address a line, '#' starts a comment
@@ -76,8 +76,8 @@ static void on_looked_up(uv_getaddrinfo_t *request, int status, struct addrinfo 
         return;
     }
     if (status != 0) {
-        log_limited(&d->failed_log, LOG_PERIOD_MS, LEVEL_WARN, "routers_name_unknown", "name=%s reason=%s", d->what.entries[0],
-                    uv_strerror(status));
+        log_limited(&d->failed_log, LOG_PERIOD_MS, LEVEL_WARN, "routers_name_unknown", "name=%s reason=%s",
+                    d->what.entries[0], uv_strerror(status));
         return;
     }
     for (struct addrinfo *a = list; a && n < ROUTERS_MAX; a = a->ai_next) {

@@ -54,7 +54,9 @@ static void send_message(void *ctx, link_id link, const struct msg *m) {
     l->stats.refused += !sent; // a broken connection is reported by on_disconnected
 }
 
-struct sink router_links_sink(struct router_links *l) { return (struct sink){.ctx = l, .send = send_message}; }
+struct sink router_links_sink(struct router_links *l) {
+    return (struct sink){.ctx = l, .send = send_message};
+}
 
 static void on_frame(void *ctx, const void *data, size_t len) {
     struct dialled *d = ctx;
@@ -66,8 +68,8 @@ static void on_frame(void *ctx, const void *data, size_t len) {
     l->stats.bytes_in += len;
     if (codec_decode(data, len, &l->arena, &m, &e) != ERR_NONE) {
         l->stats.garbage++;
-        log_limited(&l->garbage_log, LOG_PERIOD_MS, LEVEL_WARN, "frame_refused", "router=%s bytes=%zu reason=%s", d->address, len,
-                    error_text(&e));
+        log_limited(&l->garbage_log, LOG_PERIOD_MS, LEVEL_WARN, "frame_refused", "router=%s bytes=%zu reason=%s", d->address,
+                    len, error_text(&e));
     } else {
         worker_core_message(l->core, d->link, &m, clock_ms());
     }

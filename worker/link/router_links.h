@@ -1,5 +1,5 @@
-// A worker's connections to its routers: dials every address it is given or discovers, gives each connection a link_id, decodes frames
-// into messages for worker_core and encodes what the core sends. Loop thread only.
+// A worker's connections to its routers: dials every address it is given or discovers, gives each connection a link_id,
+// decodes frames into messages for worker_core and encodes what the core sends. Loop thread only.
 #pragma once
 #include "common/delivery/stream_tx.h"
 #include "common/net/zmq_loop.h"

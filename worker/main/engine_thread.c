@@ -85,8 +85,7 @@ static err_id bring_up(struct engine_thread *t, struct error *e) {
     b->fingerprint(t->engine, t->fingerprint);
     measure_rates(t);
     if (t->options.record_path != NULL) TRY(record_wrap(&t->engine, &t->options.engine, t->options.record_path, e));
-    for (uint32_t i = 0; i < t->n_plans; i++)
-        t->results[i] = xcalloc(t->info.limits.caps.rows, sizeof *t->results[i]);
+    for (uint32_t i = 0; i < t->n_plans; i++) t->results[i] = xcalloc(t->info.limits.caps.rows, sizeof *t->results[i]);
     return ERR_NONE;
 }
 
@@ -133,7 +132,8 @@ static bool answer_step(struct engine_thread *t, struct error *e) {
     t->queue_len--;
     struct engine_event event = {.kind = ENGINE_EVENT_STEP, .step = step, .tokens = tokens, .took_us = result.elapsed_us};
     for (uint32_t i = 0; i < result.n_rows; i++)
-        if (result.rows[i].n_tokens > 0 || result.rows[i].numeric_error) take_row(&tokens[event.n_tokens++], &result.rows[i]);
+        if (result.rows[i].n_tokens > 0 || result.rows[i].numeric_error)
+            take_row(&tokens[event.n_tokens++], &result.rows[i]);
     emit(t, &event);
     return true;
 }

@@ -1,6 +1,6 @@
-// The engine's thread: the only one that calls a backend (but for abort). The loop thread hands it slots and plans through one
-// queue and takes step results from another; neither ever waits for the other. The engine is created, loaded and warmed up on
-// this thread, so that device contexts belong to it.
+// The engine's thread: the only one that calls a backend (but for abort). The loop thread hands it slots and plans through
+// one queue and takes step results from another; neither ever waits for the other. The engine is created, loaded and warmed
+// up on this thread, so that device contexts belong to it.
 #pragma once
 #include "common/base/error.h"
 #include "common/base/record.h"

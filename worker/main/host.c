@@ -28,8 +28,8 @@ struct host {
     uv_signal_t term, interrupt;
     const struct backend *backend;
     struct engine_opts engine_opts;
-    struct model *model;          // until loaded; NULL for the mock
-    struct model_text *text;      // NULL for the mock
+    struct model *model;     // until loaded; NULL for the mock
+    struct model_text *text; // NULL for the mock
     struct text_source text_source;
     struct engine_thread *engine;
     struct worker_token *tokens; // a step's, as the core wants them
@@ -46,8 +46,10 @@ struct host {
 // From the thread pool's job, on the loop.
 static void on_prepared(void *ctx, uint64_t ticket, const struct prepared *p) {
     struct host *h = ctx;
-    if (h->ended) stream_text_destroy(p->user); // nobody to tell any more
-    else worker_core_prepared(h->core, ticket, p, clock_ms());
+    if (h->ended)
+        stream_text_destroy(p->user); // nobody to tell any more
+    else
+        worker_core_prepared(h->core, ticket, p, clock_ms());
 }
 
 static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *g) {
@@ -66,7 +68,8 @@ static void hook_submit(void *ctx, uint64_t step, const void *plan, size_t len) 
     engine_thread_submit(((struct host *)ctx)->engine, step, plan, len);
 }
 
-static enum text_verdict hook_record(void *ctx, void *user, uint32_t index, const struct worker_token *token, struct record *out) {
+static enum text_verdict hook_record(void *ctx, void *user, uint32_t index, const struct worker_token *token,
+                                     struct record *out) {
     return stream_text_record(user, index, token, out);
 }
 
@@ -80,14 +83,16 @@ static void hook_release(void *ctx, void *user) { stream_text_destroy(user); }
 
 // Covers what the engine says of weights and numerics, and the files that make its text: streams never cross unequal ones.
 static void fingerprint(const struct host *h, char out[FINGERPRINT_SIZE]) {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"};
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+                                        "generation_config.json"};
     const char *engine = engine_thread_fingerprint(h->engine);
     uint64_t a = hash_bytes(engine, strlen(engine), 1), b = hash_bytes(engine, strlen(engine), 2);
     for (size_t i = 0; h->settings->path && i < ARRAY_LEN(files); i++) {
         char path[CONFIG_PATH_SIZE + 64], block[1 << 16];
         snprintf(path, sizeof path, "%s/%s", h->settings->path, files[i]);
         FILE *f = fopen(path, "rb");
-        for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;) a = hash_bytes(block, n, a), b = hash_bytes(block, n, b);
+        for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;)
+            a = hash_bytes(block, n, a), b = hash_bytes(block, n, b);
         if (f) fclose(f);
     }
     snprintf(out, FINGERPRINT_SIZE, "%016" PRIx64 "%016" PRIx64, a, b);
@@ -107,7 +112,8 @@ static void on_ready(struct host *h) {
     engine_thread_rates(h->engine, &prefill, &decode);
     model_close(&h->model);
     const struct engine_info *info = engine_thread_info(h->engine);
-    log_info("worker_ready", "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
+    log_info("worker_ready",
+             "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
              h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
              (double)prefill, (double)decode);
     worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
@@ -168,8 +174,10 @@ static void drain(void *ctx, uint32_t deadline_ms) {
 
 static void on_signal(uv_signal_t *handle, int number) {
     struct host *h = handle->data;
-    if (h->draining) end(h, 0); // asked twice: now
-    else drain(h, h->settings->drain_deadline_ms);
+    if (h->draining)
+        end(h, 0); // asked twice: now
+    else
+        drain(h, h->settings->drain_deadline_ms);
 }
 
 static void start_loop(struct host *h) {
@@ -200,7 +208,10 @@ static err_id open_model(struct host *h, struct error *e) {
     TRY(h->backend->probe(&device, e));
     bool mock = strcmp(s->device, "mock") == 0;
     if (s->path && mock) return error_set(e, ERR_CONFIG, "--device mock takes no model folder: leave --path out");
-    if (!s->path && !mock) return error_set(e, ERR_CONFIG, "no model folder: give --path DIR, or models.%s.deployments.%s.path in the configuration", s->model, s->deployment);
+    if (!s->path && !mock)
+        return error_set(e, ERR_CONFIG,
+                         "no model folder: give --path DIR, or models.%s.deployments.%s.path in the configuration", s->model,
+                         s->deployment);
     if (mock) {
         if (h->engine_opts.context == 0) h->engine_opts.context = 32768;
         h->text_source = (struct text_source){.vocab = h->engine_opts.mock.vocab, .mock_eos = h->engine_opts.mock.eos};
@@ -272,7 +283,8 @@ static err_id open_all(struct host *h, struct error *e) {
     struct worker_core_options options;
     core_options(h, &mem, &options);
     struct sink sink = router_links_sink(h->links);
-    struct worker_hooks hooks = {h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release};
+    struct worker_hooks hooks = {h,           hook_prepare, hook_slot_open, hook_slot_close,
+                                 hook_submit, hook_record,  hook_tail,      hook_release};
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,
@@ -314,8 +326,8 @@ int host_run(const struct host_settings *settings) {
         fprintf(stderr, "shoal-worker: %s\n", error_text(&e));
         h.exit_code = 2;
     } else {
-        log_info("worker_started", "name=%s region=%s model=%s device=%s pid=%d", settings->name, settings->region, settings->model,
-                 settings->device, (int)getpid());
+        log_info("worker_started", "name=%s region=%s model=%s device=%s pid=%d", settings->name, settings->region,
+                 settings->model, settings->device, (int)getpid());
         uv_run(&h.loop, UV_RUN_DEFAULT);
         log_info("worker_stopped", "name=%s exit=%d", settings->name, h.exit_code);
     }

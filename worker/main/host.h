@@ -19,5 +19,6 @@ struct host_settings {
     struct engine_opts engine; // what the command line said of it
 };
 
-// Runs until it has drained or failed. Returns the exit code: 0 drained, 1 the engine failed, 2 it could not start (one sentence on stderr).
+// Runs until it has drained or failed. Returns the exit code: 0 drained, 1 the engine failed, 2 it could not start (one
+// sentence on stderr).
 int host_run(const struct host_settings *settings);

@@ -1,4 +1,5 @@
-// shoal-worker: serves one model on one device to the routers it dials. This file reads flags and configuration; host.c runs it.
+// shoal-worker: serves one model on one device to the routers it dials. This file reads flags and configuration; host.c runs
+// it.
 #include "common/base/check.h"
 #include "common/sys/flags.h"
 #include "common/sys/process.h"
@@ -14,7 +15,8 @@ struct command_line {
     const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level;
     struct flag_list routers;
     bool check_config, print_config;
-    uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms, drain_ms;
+    uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
+        drain_ms;
     uint64_t kv_bytes;
     double mock_prefill, mock_decode_ms;
     uint32_t mock_answer;
@@ -26,34 +28,44 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
     static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
     const struct flag flags[] = {
         {"config", FLAG_STRING, &c->config, "FILE", "the cluster's configuration file", NULL, 0, 0, false},
-        {"name", FLAG_STRING, &c->name, "NAME", "name of this replica, unique in the cluster [worker-PID]", NULL, 0, 0, false},
+        {"name", FLAG_STRING, &c->name, "NAME", "name of this replica, unique in the cluster [worker-PID]", NULL, 0, 0,
+         false},
         {"region", FLAG_STRING, &c->region, "NAME", "region that this worker is in", NULL, 0, 0, false},
         {"zone", FLAG_STRING, &c->zone, "NAME", "zone that this worker is in", NULL, 0, 0, false},
-        {"router", FLAG_LIST, &c->routers, "ADDRESS", "a router to dial; may be repeated (instead of routers.discover)", NULL, 0, 0, false},
+        {"router", FLAG_LIST, &c->routers, "ADDRESS", "a router to dial (instead of routers.discover)", NULL, 0, 0, false},
         {"model", FLAG_STRING, &c->model, "NAME[@DEPLOYMENT]", "the model to serve, as clients name it", NULL, 0, 0, false},
         {"path", FLAG_STRING, &c->path, "DIR", "the model's folder (instead of the deployment's path)", NULL, 0, 0, false},
-        {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0, false},
+        {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0,
+         false},
         {"threads", FLAG_U32, &c->threads, "N", "threads of the CPU engine; 0: as many as it may use", NULL, 0, 1024, false},
         {"max-seqs", FLAG_U32, &c->max_seqs, "N", "sequences computed at once", NULL, 1, 4096, false},
-        {"max-context", FLAG_U32, &c->max_context, "TOKENS", "longest prompt and answer; 0: the model's", NULL, 0, 1 << 24, false},
+        {"max-context", FLAG_U32, &c->max_context, "TOKENS", "longest prompt and answer; 0: the model's", NULL, 0, 1 << 24,
+         false},
         {"kv-bytes", FLAG_SIZE, &c->kv_bytes, "SIZE", "memory for the KV cache; 0: as needed", NULL, 0, 0, false},
         {"block-tokens", FLAG_U32, &c->block_tokens, "TOKENS", "size of a KV block", NULL, 1, 1024, false},
         {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "token budget of one step", NULL, 1, 1 << 16, false},
-        {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "longest part of one prompt in a step", NULL, 1, 1 << 16, false},
+        {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "longest part of one prompt in a step", NULL, 1, 1 << 16,
+         false},
         {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead", NULL, 1, ENGINE_DEPTH, false},
         {"queue", FLAG_U32, &c->queue, "N", "streams that may wait for a slot", NULL, 0, 1 << 16, false},
-        {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: a step takes at least this long", NULL, 0, 60000, false},
-        {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0, 0, false},
-        {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, end running streams after; 0: wait", NULL, 0, 0, false},
+        {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: a step takes at least this long", NULL, 0, 60000,
+         false},
+        {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0,
+         0, false},
+        {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, end running streams after; 0: wait", NULL,
+         0, 0, false},
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
-        {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them", NULL, 0, 0, false},
+        {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them",
+         NULL, 0, 0, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
-        {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL, 0, 0, false},
+        {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL,
+         0, 0, false},
         {"check-config", FLAG_BOOL, &c->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &c->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
-        {"log-level", FLAG_STRING, &c->log_level, "LEVEL", "debug, info, warn or error (instead of log.level)", levels, 0, 0, false},
+        {"log-level", FLAG_STRING, &c->log_level, "LEVEL", "the least that is logged (instead of log.level)", levels, 0, 0,
+         false},
     };
     const struct flag_spec spec = {
         .program = "shoal-worker",
@@ -103,7 +115,8 @@ static err_id choose_routers(struct host_settings *s, const struct command_line 
     s->routers = s->config.routers;
     if (c->routers.n > ROUTERS_MAX) return error_set(e, ERR_CONFIG, "--router can be given at most %d times", ROUTERS_MAX);
     if (c->routers.n == 0 && s->routers.kind == DISCOVER_NONE)
-        return error_set(e, ERR_CONFIG, "no routers: give --router tcp://HOST:PORT, or routers.discover in the configuration");
+        return error_set(e, ERR_CONFIG,
+                         "no routers: give --router tcp://HOST:PORT, or routers.discover in the configuration");
     if (c->routers.n == 0) return ERR_NONE;
     s->routers = (struct config_discover){.kind = DISCOVER_LIST, .n_entries = c->routers.n};
     for (uint32_t i = 0; i < c->routers.n; i++)
@@ -151,9 +164,18 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
 
 int main(int argc, char **argv) {
     static struct host_settings settings;
-    struct command_line c = {.region = "local", .device = "cpu", .max_seqs = 64, .block_tokens = 32, .step_tokens = 512,
-                             .chunk_tokens = 256, .plans = 2, .queue = 1024, .grace_ms = 30000, .mock_prefill = 20000,
-                             .mock_decode_ms = 10, .mock_answer = 0};
+    struct command_line c = {.region = "local",
+                             .device = "cpu",
+                             .max_seqs = 64,
+                             .block_tokens = 32,
+                             .step_tokens = 512,
+                             .chunk_tokens = 256,
+                             .plans = 2,
+                             .queue = 1024,
+                             .grace_ms = 30000,
+                             .mock_prefill = 20000,
+                             .mock_decode_ms = 10,
+                             .mock_answer = 0};
     struct error e = {0};
     enum flags_next next = read_flags(&c, argc, argv);
     if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : 2;

@@ -113,7 +113,8 @@ static err_id tokenise(struct job *job, const struct prompt *p, bool *inside, st
 
 // --- how the answer is sampled: the request's word, the model's, then Shoal's
 
-static void set_sampling(struct stream_text *t, const struct prompt *p, const struct sampling *d, uint64_t seed, uint32_t choice) {
+static void set_sampling(struct stream_text *t, const struct prompt *p, const struct sampling *d, uint64_t seed,
+                         uint32_t choice) {
     const struct sampling *s = &p->sampling;
     struct sampling_params *o = &t->sampling;
     sampling_params_default(o);
@@ -138,7 +139,8 @@ static void set_sampling(struct stream_text *t, const struct prompt *p, const st
 
 static err_id set_bias(struct stream_text *t, const struct prompt *p, uint32_t vocab, struct error *e) {
     if (p->n_logit_bias > SAMPLING_BIAS_MAX)
-        return error_set_param(e, ERR_INVALID_ARGUMENT, "logit_bias", "'logit_bias' may hold at most %d tokens", SAMPLING_BIAS_MAX);
+        return error_set_param(e, ERR_INVALID_ARGUMENT, "logit_bias", "'logit_bias' may hold at most %d tokens",
+                               SAMPLING_BIAS_MAX);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) {
         if (p->logit_bias[i].token >= vocab)
             return error_set_param(e, ERR_INVALID_ARGUMENT, "logit_bias", "the token id %u is not below the vocabulary's %u",
@@ -150,7 +152,8 @@ static err_id set_bias(struct stream_text *t, const struct prompt *p, uint32_t v
 }
 
 static void set_stops(struct stream_text *t, const struct prompt *p, const struct model_text *m) {
-    for (uint32_t i = 0; i < p->n_stop_tokens && i < STOP_STRINGS_MAX; i++) t->stop_tokens[t->n_stop_tokens++] = p->stop_tokens[i];
+    for (uint32_t i = 0; i < p->n_stop_tokens && i < STOP_STRINGS_MAX; i++)
+        t->stop_tokens[t->n_stop_tokens++] = p->stop_tokens[i];
     for (uint32_t i = 0; m && !p->ignore_eos && i < m->n_eos; i++) t->stop_tokens[t->n_stop_tokens++] = m->eos[i];
     if (m == NULL && !p->ignore_eos) t->stop_tokens[t->n_stop_tokens++] = t->source->mock_eos;
     struct sampling_params *o = &t->sampling;
@@ -193,8 +196,8 @@ static void on_pool(uv_work_t *work) {
     struct prompt p;
     bool inside = false;
     struct error *e = &job->error;
-    if (codec_prompt_decode(job->body, job->body_len, &arena, &p, e) == ERR_NONE && tokenise(job, &p, &inside, e) == ERR_NONE &&
-        open_text(job, &p, inside, e) == ERR_NONE) {
+    if (codec_prompt_decode(job->body, job->body_len, &arena, &p, e) == ERR_NONE &&
+        tokenise(job, &p, &inside, e) == ERR_NONE && open_text(job, &p, inside, e) == ERR_NONE) {
         replay(job);
         if (job->ids.len == 0) error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
     }
@@ -245,7 +248,8 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
 
 const struct sampling_params *stream_text_sampling(const struct stream_text *t) { return &t->sampling; }
 
-enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token, struct record *out) {
+enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
+                                     struct record *out) {
     struct output_text text = {.channel = CHANNEL_CONTENT};
     if (t->output) {
         output_push(t->output, token->token, &text);

@@ -1,5 +1,5 @@
-// The text side of the streams that a worker serves: turns a Generate into tokens on the thread pool, and chosen tokens into records
-// on the loop thread. One stream_text per stream is the `user` that worker_core hands back to its hooks.
+// The text side of the streams that a worker serves: turns a Generate into tokens on the thread pool, and chosen tokens into
+// records on the loop thread. One stream_text per stream is the `user` that worker_core hands back to its hooks.
 #pragma once
 #include "worker/core/worker_core.h"
 #include "worker/plan/sampling.h"
@@ -9,7 +9,7 @@
 // What texts are made with: a model's tokenizer and template, or the mock's bytes-as-tokens when model is NULL.
 struct text_source {
     const struct model_text *model;
-    uint32_t vocab;       // token ids are below
+    uint32_t vocab;    // token ids are below
     uint32_t mock_eos; // the token that ends a mock's answer
 };
 
@@ -20,6 +20,7 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
                          void (*done)(void *ctx, uint64_t ticket, const struct prepared *p), void *ctx);
 const struct sampling_params *stream_text_sampling(const struct stream_text *t);
 // worker_hooks.record and .tail.
-enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token, struct record *out);
+enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
+                                     struct record *out);
 void stream_text_tail(struct stream_text *t, uint8_t *channel, const char **text, uint32_t *len);
 void stream_text_destroy(struct stream_text *t);

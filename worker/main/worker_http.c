@@ -9,33 +9,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNTERS(X)                                                                      \
-    X(generates, "generates_total", "Generate messages received")                        \
-    X(accepted, "accepted_total", "Streams accepted")                                    \
-    X(rejected, "rejected_total", "Streams refused")                                     \
-    X(completed, "completed_total", "Streams that reached their end")                    \
-    X(cancelled, "cancelled_total", "Streams cancelled")                                 \
-    X(superseded, "superseded_total", "Streams taken over by a later attempt")           \
-    X(failed, "failed_total", "Streams that ended in an error")                          \
-    X(numeric_errors, "numeric_errors_total", "Rows whose logits were not numbers")      \
-    X(prefilled_tokens, "prefilled_tokens_total", "Prompt tokens computed")              \
-    X(decoded_tokens, "decoded_tokens_total", "Tokens sampled into answers")             \
-    X(preemptions, "preemptions_total", "Sequences that gave their blocks back")         \
-    X(steps, "steps_total", "Forward passes")                                            \
-    X(resends, "resends_total", "Resend messages answered")                              \
+#define COUNTERS(X)                                                                                                         \
+    X(generates, "generates_total", "Generate messages received")                                                           \
+    X(accepted, "accepted_total", "Streams accepted")                                                                       \
+    X(rejected, "rejected_total", "Streams refused")                                                                        \
+    X(completed, "completed_total", "Streams that reached their end")                                                       \
+    X(cancelled, "cancelled_total", "Streams cancelled")                                                                    \
+    X(superseded, "superseded_total", "Streams taken over by a later attempt")                                              \
+    X(failed, "failed_total", "Streams that ended in an error")                                                             \
+    X(numeric_errors, "numeric_errors_total", "Rows whose logits were not numbers")                                         \
+    X(prefilled_tokens, "prefilled_tokens_total", "Prompt tokens computed")                                                 \
+    X(decoded_tokens, "decoded_tokens_total", "Tokens sampled into answers")                                                \
+    X(preemptions, "preemptions_total", "Sequences that gave their blocks back")                                            \
+    X(steps, "steps_total", "Forward passes")                                                                               \
+    X(resends, "resends_total", "Resend messages answered")                                                                 \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")
 
-#define GAUGES(X)                                                             \
-    X(streams, "streams", "Streams held now")                                 \
-    X(running, "sequences_running", "Sequences in slots now")                 \
-    X(waiting, "sequences_waiting", "Sequences waiting for a slot")           \
-    X(preparing, "streams_preparing", "Prompts being tokenised")              \
-    X(plans_in_flight, "plans_in_flight", "Step plans with the engine")       \
-    X(blocks_free, "kv_blocks_free", "KV blocks free")                        \
-    X(blocks_total, "kv_blocks", "KV blocks in all")                          \
-    X(slots_free, "slots_free", "Slots free")                                 \
-    X(log_bytes, "log_bytes", "Memory held by token records")                 \
-    X(prefill_rate, "prefill_tokens_per_second", "Measured rate of prefill")  \
+#define GAUGES(X)                                                                                                           \
+    X(streams, "streams", "Streams held now")                                                                               \
+    X(running, "sequences_running", "Sequences in slots now")                                                               \
+    X(waiting, "sequences_waiting", "Sequences waiting for a slot")                                                         \
+    X(preparing, "streams_preparing", "Prompts being tokenised")                                                            \
+    X(plans_in_flight, "plans_in_flight", "Step plans with the engine")                                                     \
+    X(blocks_free, "kv_blocks_free", "KV blocks free")                                                                      \
+    X(blocks_total, "kv_blocks", "KV blocks in all")                                                                        \
+    X(slots_free, "slots_free", "Slots free")                                                                               \
+    X(log_bytes, "log_bytes", "Memory held by token records")                                                               \
+    X(prefill_rate, "prefill_tokens_per_second", "Measured rate of prefill")                                                \
     X(decode_rate, "decode_tokens_per_second", "Measured rate of decode at the largest batch")
 
 struct worker_http {
@@ -98,7 +98,8 @@ static void get_readyz(struct worker_http *h, struct http_exchange *x) {
 static void post_drain(struct worker_http *h, struct http_exchange *x) {
     const char *query = http_query(x);
     uint64_t deadline_ms = 0;
-    if (*query && (strncmp(query, "deadline=", 9) != 0 || !parse_duration(query + 9, &deadline_ms) || deadline_ms > UINT32_MAX)) {
+    if (*query &&
+        (strncmp(query, "deadline=", 9) != 0 || !parse_duration(query + 9, &deadline_ms) || deadline_ms > UINT32_MAX)) {
         respond_text(x, 400, "the query must be deadline=DURATION, as in /drain?deadline=30s\n");
         return;
     }
@@ -109,11 +110,16 @@ static void post_drain(struct worker_http *h, struct http_exchange *x) {
 static void dispatch(struct worker_http *h, struct http_exchange *x, bool admin) {
     const char *method = http_method(x), *path = http_path(x);
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    if (get && strcmp(path, "/livez") == 0) respond_text(x, 200, "ok\n");
-    else if (get && strcmp(path, "/readyz") == 0) get_readyz(h, x);
-    else if (get && strcmp(path, "/metrics") == 0) get_metrics(h, x);
-    else if (admin && strcmp(method, "POST") == 0 && strcmp(path, "/drain") == 0) post_drain(h, x);
-    else respond_text(x, 404, "here are GET /livez, /readyz and /metrics; on the admin socket also POST /drain\n");
+    if (get && strcmp(path, "/livez") == 0)
+        respond_text(x, 200, "ok\n");
+    else if (get && strcmp(path, "/readyz") == 0)
+        get_readyz(h, x);
+    else if (get && strcmp(path, "/metrics") == 0)
+        get_metrics(h, x);
+    else if (admin && strcmp(method, "POST") == 0 && strcmp(path, "/drain") == 0)
+        post_drain(h, x);
+    else
+        respond_text(x, 404, "here are GET /livez, /readyz and /metrics; on the admin socket also POST /drain\n");
 }
 
 static void on_metrics(void *ctx, struct http_exchange *x) { dispatch(ctx, x, false); }

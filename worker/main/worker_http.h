@@ -1,4 +1,5 @@
-// A worker's own HTTP: /livez, /readyz and /metrics on one address, the admin socket with POST /drain on another. Loop thread.
+// A worker's own HTTP: /livez, /readyz and /metrics on one address, the admin socket with POST /drain on another. Loop
+// thread.
 #pragma once
 #include "common/net/http_server.h"
 #include "worker/core/worker_core.h"

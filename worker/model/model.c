@@ -138,7 +138,8 @@ static void add_weights_to_fingerprint(struct model *m) {
     tensor_set_fingerprint(m->tensors, both);
     snprintf(both + 32, 33, "%016llx", (unsigned long long)m->config_hash);
     XXH128_hash_t h = XXH3_128bits(both, strlen(both));
-    snprintf(m->fingerprint, sizeof m->fingerprint, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    snprintf(m->fingerprint, sizeof m->fingerprint, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
 }
 
 static err_id open_tensors(struct model *m, const char *folder, struct error *e) {

@@ -30,8 +30,10 @@ static void a_table_finds_what_is_in_it_and_nothing_else(void **state) {
         uint64_t hash = hash_mix(i % 700); // many keys share a hash
         uint32_t *found = table_find(&t, hash, same, &i);
         assert_ptr_equal(found, in[i] ? &keys[i] : NULL);
-        if (in[i]) assert_true(table_remove(&t, hash, &keys[i]));
-        else table_add(&t, hash, &keys[i]);
+        if (in[i])
+            assert_true(table_remove(&t, hash, &keys[i]));
+        else
+            table_add(&t, hash, &keys[i]);
         in[i] = !in[i];
     }
     uint32_t count = 0, seen = 0;
@@ -72,8 +74,14 @@ static void a_record_log_gives_back_what_was_appended(void **state) {
     for (uint32_t i = 0; i < 2000; i++) {
         memset(text, 'a' + (int)(i % 26), sizeof text);
         for (uint32_t t = 0; t < 20; t++) tops[t] = (struct top_logprob){i + t, -(float)t};
-        struct record r = {.token = i, .channel = (uint8_t)(i % 3), .has_logprob = i % 2, .logprob = -(float)i, .text = text,
-                           .text_len = i % 100, .top = tops, .n_top = i % 21};
+        struct record r = {.token = i,
+                           .channel = (uint8_t)(i % 3),
+                           .has_logprob = i % 2,
+                           .logprob = -(float)i,
+                           .text = text,
+                           .text_len = i % 100,
+                           .top = tops,
+                           .n_top = i % 21};
         record_log_append(log, &r);
     }
     assert_int_equal(record_log_count(log), 2000);

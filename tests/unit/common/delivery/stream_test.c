@@ -70,18 +70,23 @@ static void finish(struct pair *p) {
 }
 
 static void to_receiver(struct pair *p, const struct msg *m, ms_t now) {
-    if (m->kind == MSG_TOKENS) stream_rx_on_tokens(&p->rx, INCARNATION, &m->tokens, p->got, &p->rx_sink, now);
-    else stream_rx_on_done(&p->rx, INCARNATION, &m->done, p->got, &p->rx_sink, now);
+    if (m->kind == MSG_TOKENS)
+        stream_rx_on_tokens(&p->rx, INCARNATION, &m->tokens, p->got, &p->rx_sink, now);
+    else
+        stream_rx_on_done(&p->rx, INCARNATION, &m->done, p->got, &p->rx_sink, now);
 }
 
 static void to_sender(struct pair *p, const struct msg *m, ms_t now) {
-    if (m->kind == MSG_ACK) stream_tx_on_ack(&p->tx, &m->ack, now);
-    else stream_tx_on_resend(&p->tx, &m->resend, p->sent, &p->tx_sink, now);
+    if (m->kind == MSG_ACK)
+        stream_tx_on_ack(&p->tx, &m->ack, now);
+    else
+        stream_tx_on_resend(&p->tx, &m->resend, p->sent, &p->tx_sink, now);
 }
 
-// Delivers what is under way with faults: each message lost, doubled, or swapped with its neighbour, with these chances in 100.
-static void deliver(struct pair *p, struct wire *w, void (*to)(struct pair *, const struct msg *, ms_t), uint32_t lose, uint32_t twice,
-                    uint32_t swap, ms_t now) {
+// Delivers what is under way with faults: each message lost, doubled, or swapped with its neighbour, with these chances in
+// 100.
+static void deliver(struct pair *p, struct wire *w, void (*to)(struct pair *, const struct msg *, ms_t), uint32_t lose,
+                    uint32_t twice, uint32_t swap, ms_t now) {
     static struct msg batch[WIRE_MAX];
     uint32_t n = w->n;
     memcpy(batch, w->messages, n * sizeof *batch);
@@ -115,8 +120,10 @@ static void a_stream_arrives_whole_over_a_link_that_loses_doubles_and_swaps(void
         ms_t now = 0;
         for (uint32_t turn = 0; turn < 100000 && !(p.rx.done && p.tx.done_acked); turn++, now += 20) {
             uint32_t count = record_log_count(p.sent);
-            if (count < RECORDS) append(&p, draw(&p, 1000));
-            else if (!p.tx.finished) finish(&p);
+            if (count < RECORDS)
+                append(&p, draw(&p, 1000));
+            else if (!p.tx.finished)
+                finish(&p);
             stream_tx_pump(&p.tx, p.sent, &p.tx_sink, now);
             stream_tx_tick(&p.tx, p.sent, &p.tx_sink, now);
             deliver(&p, &p.to_rx, to_receiver, lose, twice, swap, now);

@@ -17,10 +17,11 @@ static err_id parse(const char *json, enum openai_kind kind, struct openai_reque
 static void a_chat_request_becomes_a_prompt_with_its_parameters(void **state) {
     struct openai_request *r;
     struct error e = {0};
-    const char *json = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi \\u00e9\"}],\"stream\":true,"
-                       "\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":false},\"max_tokens\":5,"
-                       "\"max_completion_tokens\":7,\"seed\":-3,\"temperature\":0,\"top_k\":-1,\"stop\":\"END\",\"user\":null,"
-                       "\"logit_bias\":{\"12\":-100},\"frob\":1,\"nothing\":null}";
+    const char *json =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi \\u00e9\"}],\"stream\":true,"
+        "\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":false},\"max_tokens\":5,"
+        "\"max_completion_tokens\":7,\"seed\":-3,\"temperature\":0,\"top_k\":-1,\"stop\":\"END\",\"user\":null,"
+        "\"logit_bias\":{\"12\":-100},\"frob\":1,\"nothing\":null}";
     assert_int_equal(parse(json, OPENAI_CHAT, &r, &e), ERR_NONE);
     struct openai_view v = openai_request_view(r);
     assert_string_equal(v.model, "m");
@@ -40,11 +41,20 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
     static const struct {
         const char *field, *param;
     } cases[] = {
-        {"\"temperature\":3", "temperature"},      {"\"temperature\":\"1\"", "temperature"}, {"\"top_p\":1e400", "body"},
-        {"\"max_tokens\":-1", "max_tokens"},       {"\"max_tokens\":1.5", "max_tokens"},     {"\"n\":2", "n"},
-        {"\"stop\":[1]", "stop"},                  {"\"stop\":{}", "stop"},                  {"\"logprobs\":3", "logprobs"},
-        {"\"top_logprobs\":3", "top_logprobs"},    {"\"stream\":1", "stream"},               {"\"stream_options\":[]", "stream_options"},
-        {"\"tools\":{}", "tools"},                 {"\"tool_choice\":\"required\"", "tool_choice"},
+        {"\"temperature\":3", "temperature"},
+        {"\"temperature\":\"1\"", "temperature"},
+        {"\"top_p\":1e400", "body"},
+        {"\"max_tokens\":-1", "max_tokens"},
+        {"\"max_tokens\":1.5", "max_tokens"},
+        {"\"n\":2", "n"},
+        {"\"stop\":[1]", "stop"},
+        {"\"stop\":{}", "stop"},
+        {"\"logprobs\":3", "logprobs"},
+        {"\"top_logprobs\":3", "top_logprobs"},
+        {"\"stream\":1", "stream"},
+        {"\"stream_options\":[]", "stream_options"},
+        {"\"tools\":{}", "tools"},
+        {"\"tool_choice\":\"required\"", "tool_choice"},
         {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
         {"\"stop_token_ids\":[-1]", "stop_token_ids"},
         {"\"logit_bias\":{\"a\":1}", "logit_bias"},
@@ -53,7 +63,8 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
         struct openai_request *r;
         struct error e = {0};
         char json[512];
-        snprintf(json, sizeof json, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],%s}", cases[i].field);
+        snprintf(json, sizeof json, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],%s}",
+                 cases[i].field);
         assert_int_not_equal(parse(json, OPENAI_CHAT, &r, &e), ERR_NONE);
         assert_null(r);
         if (strcmp(cases[i].param, "body") != 0) assert_string_equal(e.param, cases[i].param);
@@ -62,8 +73,10 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
 }
 
 static void bodies_that_were_cut_or_changed_anywhere_never_crash(void **state) {
-    const char *good = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}],\"stop\":[\"a\"],"
-                       "\"logit_bias\":{\"1\":2},\"tools\":[{}],\"chat_template_kwargs\":{\"a\":1},\"seed\":1,\"top_logprobs\":2,\"logprobs\":true}";
+    const char *good = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]"
+                       ",\"stop\":[\"a\"],"
+                       "\"logit_bias\":{\"1\":2},\"tools\":[{}],\"chat_template_kwargs\":{\"a\":1},\"seed\":1,\"top_"
+                       "logprobs\":2,\"logprobs\":true}";
     size_t len = strlen(good);
     char *copy = malloc(len);
     struct openai_request *r;
@@ -93,15 +106,22 @@ static json_t *events(const struct buf *b, bool *done) {
         char *end = strstr(at, "\n\n");
         assert_non_null(end);
         at += 6;
-        if (strncmp(at, "[DONE]", 6) == 0) *done = true;
-        else json_array_append_new(list, json_loadb(at, (size_t)(end - at), 0, NULL));
+        if (strncmp(at, "[DONE]", 6) == 0)
+            *done = true;
+        else
+            json_array_append_new(list, json_loadb(at, (size_t)(end - at), 0, NULL));
         at = end;
     }
     return list;
 }
 
 static void append(struct record_log *log, uint8_t channel, const char *text) {
-    struct record r = {.token = 1, .channel = channel, .text = text, .text_len = (uint32_t)strlen(text), .has_logprob = true, .logprob = -0.5f};
+    struct record r = {.token = 1,
+                       .channel = channel,
+                       .text = text,
+                       .text_len = (uint32_t)strlen(text),
+                       .has_logprob = true,
+                       .logprob = -0.5f};
     record_log_append(log, &r);
 }
 
@@ -111,7 +131,8 @@ static const char *text_of(json_t *chunk, const char *name) {
 }
 
 static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(void **state) {
-    struct openai_answer a = {.kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m\"x", .include_usage = true, .replica = "w1", .attempt = 2};
+    struct openai_answer a = {
+        .kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m\"x", .include_usage = true, .replica = "w1", .attempt = 2};
     struct record_log *log = record_log_create();
     struct buf out = {0};
     bool done;
@@ -131,7 +152,8 @@ static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(
     assert_string_equal(text_of(json_array_get(list, 2), "content"), "a\"\n\xc3\xa9\x01");
     assert_string_equal(text_of(json_array_get(list, 3), "content"), "tail");
     json_t *last = json_array_get(list, 4), *usage = json_array_get(list, 5);
-    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(last, "choices"), 0), "finish_reason")), "length");
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(json_object_get(last, "choices"), 0), "finish_reason")), "length");
     assert_string_equal(json_string_value(json_object_get(json_object_get(last, "shoal"), "replica")), "w1");
     assert_true(json_is_null(json_object_get(last, "usage")));
     assert_int_equal(json_array_size(json_object_get(usage, "choices")), 0);
@@ -161,7 +183,8 @@ static void bytes_that_are_not_utf8_become_replacement_characters(void **state) 
 }
 
 static void a_whole_answer_and_an_error_are_valid_json(void **state) {
-    struct openai_answer a = {.kind = OPENAI_COMPLETION, .id = "cmpl-1", .model = "m", .logprobs = true, .fingerprint = "00ff"};
+    struct openai_answer a = {
+        .kind = OPENAI_COMPLETION, .id = "cmpl-1", .model = "m", .logprobs = true, .fingerprint = "00ff"};
     struct record_log *log = record_log_create();
     struct buf out = {0};
     append(log, CHANNEL_CONTENT, "one");
