@@ -93,7 +93,7 @@ static void send_generate(struct client_node *n, struct client_stream *s, uint32
     g->body_len = request_body(r, body);
     g->records = (struct records){.log = s->log, .count = record_log_count(s->log)};
     if (s->deadline_at != MS_NEVER) g->deadline_ms = s->deadline_at > now ? (uint32_t)(s->deadline_at - now) : 1;
-    model_name(r->model, g->model);
+    request_model(r, g->model);
     memcpy(g->pin, r->pin, NAME_SIZE);
     if (g->records.count) memcpy(g->fingerprint, s->fingerprint, FINGERPRINT_SIZE);
     snprintf(g->tenant, NAME_SIZE, "tenant-%u", r->tenant);
@@ -333,7 +333,8 @@ static ms_t tick(struct node *node) {
         if (r->link == 0) continue;
         if (link_health_state(&r->health, &t, now) == LINK_DEAD) r->dead = true;
         if (r->greeted && r->health.said_at + t.heartbeat_ms <= now) {
-            struct msg m = {.kind = MSG_STATUS};
+            bool query = rng_chance(&node->world->shell_rng, node->world->p.query);
+            struct msg m = {.kind = query ? MSG_QUERY : MSG_STATUS};
             say(n, i, &m);
         }
         next = sooner(next, link_health_next(&r->health, &t, now));

@@ -59,6 +59,10 @@ static void kill_event(struct world *w, void *ctx, uint64_t arg) {
             worker_node_drain((struct worker_node *)n);
         else
             router_node_drain((struct router_node *)n);
+    } else if (n->alive && n->kind == NODE_WORKER && rng_chance(&w->fault_rng, w->p.engine_fails)) {
+        w->stats.kills++;
+        world_disaster(w);
+        worker_node_fail((struct worker_node *)n);
     } else if (n->alive) {
         if (n->kind == NODE_CLIENT)
             w->stats.client_kills++;
@@ -161,13 +165,28 @@ static bool region_served(const struct world *w, uint32_t region) {
     return false;
 }
 
-uint32_t core_workers(const struct world *w, uint32_t model) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->n_workers; i++) {
+// Workers of the core in one region that serve a model; the slow one counts for a quarter.
+static double region_workers(const struct world *w, uint32_t model, uint32_t region) {
+    double n = 0;
+    for (uint32_t i = 0; i < w->n_workers && region_served(w, region); i++) {
         const struct worker_node *k = w->workers[i];
-        n += k->model == model && !k->node.broken_for_good && region_served(w, k->node.region);
+        bool slow = w->p.one_slow && i + 1 == w->n_workers;
+        if (k->model == model && k->node.region == region && !k->node.broken_for_good) n += slow ? 0.25 : 1;
     }
     return n;
+}
+
+double core_capacity(const struct world *w, uint32_t model) {
+    double each = params_capacity(&w->p, 1), weights = 0, least = 1e9, weightless = 1e9;
+    for (uint32_t r = 0; r < w->options->regions; r++) {
+        if (region_workers(w, model, r) > 0) weights += (double)w->p.weights[r];
+    }
+    for (uint32_t r = 0; r < w->options->regions; r++) {
+        double can = region_workers(w, model, r) * each, weight = (double)w->p.weights[r];
+        if (can > 0 && weight > 0 && can * weights / weight < least) least = can * weights / weight;
+        if (can > 0 && can < weightless) weightless = can;
+    }
+    return weights > 0 ? least : weightless;
 }
 
 static void break_for_good(struct world *w, struct node *n) {
@@ -209,7 +228,7 @@ static void pick_core(struct world *w) {
 
 void faults_settle(struct world *w) {
     struct params *p = &w->p;
-    p->lose = p->twice = 0;
+    p->lose = p->twice = p->lose_kind_p = 0;
     p->silent_close = 0;
     p->poison = 0;
     network_heal(&w->net);

@@ -12,5 +12,5 @@ void fault_restart_later(struct world *w, struct node *n);
 void faults_settle(struct world *w);
 // Does this router serve workers of that region?
 bool router_serves(const struct world *w, uint32_t router, uint32_t region);
-// Workers of the core that serve a model.
-uint32_t core_workers(const struct world *w, uint32_t model);
+// Requests per second for a model that the core can serve, if regions get them by their weights.
+double core_capacity(const struct world *w, uint32_t model);

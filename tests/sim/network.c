@@ -1,6 +1,7 @@
 #include "tests/sim/network.h"
 
 #include "common/base/check.h"
+#include "tests/sim/faults.h"
 #include "tests/sim/world.h"
 
 #include <stdlib.h>
@@ -112,10 +113,25 @@ static void schedule(struct world *w, struct packet *p, us_t at) {
     world_at_owned(w, at, deliver, p, 0);
 }
 
+static void die(struct world *w, void *ctx, uint64_t lives) {
+    struct node *n = ctx;
+    if (!n->alive || n->lives != lives || w->phase != PHASE_SAFETY) return;
+    w->stats.kills++;
+    fault_kill(w, n);
+}
+
+static bool is_lost(struct world *w, struct node *from, const struct msg *m) {
+    if (rng_chance(&w->net_rng, w->p.lose)) return true;
+    if ((uint32_t)m->kind != w->p.lose_kind || !rng_chance(&w->net_rng, w->p.lose_kind_p)) return false;
+    if (from->kind != NODE_CLIENT && rng_chance(&w->net_rng, w->p.die_of_it))
+        world_at(w, w->now + 1000, die, from, from->lives);
+    return true;
+}
+
 void network_send(struct world *w, struct conn *c, uint8_t end, const struct msg *m) {
     int to = !end;
     if (c->cut[to]) return;
-    if (rng_chance(&w->net_rng, w->p.lose)) {
+    if (is_lost(w, c->node[end], m)) {
         w->stats.lost++;
         if (trace_on(&w->trace)) trace_message(&w->trace, w->now, "LOST", c->node[to]->name, c->link[to], m);
         return;

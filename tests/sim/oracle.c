@@ -174,7 +174,7 @@ static void check_identity(struct oracle *o, const struct account *a) {
 
 static const char *finish_fault(const struct world *w, const struct account *a, const struct msg_done *done) {
     const struct request *r = a->request;
-    uint32_t room = w->p.max_context - r->prompt_tokens, most = r->tokens_max < room ? r->tokens_max : room;
+    uint32_t room = params_context(&w->p) - r->prompt_tokens, most = r->tokens_max < room ? r->tokens_max : room;
     bool stopped = a->got > 0 && chain_stops(a->tokens[a->got - 1], w->p.stop_one_in);
     char tail[20];
     instance_tail_text(r, a->chain, tail);
@@ -240,7 +240,7 @@ static const char *failure_fault(const struct world *w, const struct account *a,
     case ERR_NUMERIC:
         return r->nan_index != UINT32_MAX ? NULL : "no value was NaN";
     case ERR_CONTEXT_LENGTH:
-        return r->prompt_tokens >= w->p.max_context ? NULL : "its prompt fits";
+        return r->prompt_tokens >= params_context(&w->p) ? NULL : "its prompt fits";
     case ERR_CANCELLED:
         return r->cancel_at && w->now + SLACK_US >= r->cancel_at ? NULL : "nobody cancelled it";
     case ERR_NOT_FOUND:

@@ -1,5 +1,7 @@
 #include "tests/sim/params.h"
 
+#include "common/base/message.h"
+
 static us_t seconds(double s) { return (us_t)(s * 1e6); }
 
 static uint32_t pick(struct rng *r, uint32_t lo, uint32_t hi) { // log-uniform
@@ -26,9 +28,16 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
         p->kill_s = rng_log(r, 15, 900);
         p->down_max_s = rng_log(r, 1, 120);
         p->drain = rng_chance(r, 0.5) ? 0.3 : 0;
+        p->drain_max_ms = pick(r, 100, 20000);
+        p->engine_fails = rng_chance(r, 0.3) ? 0.3 : 0;
     }
     if (p->faults & FAULT_LOSE) {
-        p->lose = rng_chance(r, 0.7) ? rng_log(r, 1e-5, 0.03) : 0;
+        p->lose = rng_chance(r, 0.7) ? rng_log(r, 1e-5, rng_chance(r, 0.1) ? 0.3 : 0.03) : 0;
+        if (rng_chance(r, 0.3)) {
+            p->lose_kind = rng_range(r, MSG_HELLO, MSG_CANCEL);
+            p->lose_kind_p = rng_log(r, 0.01, 0.5);
+            p->die_of_it = p->faults & FAULT_KILL && rng_chance(r, 0.5) ? rng_log(r, 0.001, 0.05) : 0;
+        }
         p->reset_s = rng_chance(r, 0.7) || p->lose == 0 ? rng_log(r, 10, 600) : 0;
     }
     if (p->faults & FAULT_LATE) {
@@ -63,6 +72,7 @@ static void draw_cores(struct params *p, struct rng *r) {
     p->block_tokens = pick(r, 1, 32);
     p->max_context = rng_chance(r, 0.8) ? 640 : pick(r, 100, 640);
     uint32_t one = (p->max_context + p->block_tokens - 1) / p->block_tokens; // blocks of the longest sequence
+    if (tiny && rng_chance(r, 0.1)) one = one / 2 + 1;                       // the memory holds less than the context
     p->n_blocks = one + (tiny ? pick(r, 1, one + 1) - 1 : one * pick(r, 1, p->max_seqs));
     p->step_tokens = p->max_seqs + (tiny ? pick(r, 1, 16) : pick(r, 16, 512)) - 1;
     p->chunk_tokens = rng_chance(r, 0.3) ? pick(r, 1, p->step_tokens) : p->step_tokens;
@@ -75,7 +85,8 @@ static void draw_cores(struct params *p, struct rng *r) {
 
 static void draw_engine(struct params *p, struct rng *r) {
     p->load_max_us = seconds(rng_log(r, 0.1, 20));
-    p->prepare_max_us = (us_t)pick(r, 100, 20000);
+    p->prepare_max_us = (us_t)pick(r, 100, rng_chance(r, 0.2) ? 1000000 : 20000);
+    p->shell_checks = rng_chance(r, 0.5);
     p->step_us = (us_t)pick(r, 3000, 30000);
     p->prefill_rate = rng_log(r, 1000, 50000);
     p->one_slow = rng_chance(r, 0.3);
@@ -94,6 +105,11 @@ double params_capacity(const struct params *p, uint32_t n_workers) {
     return n_workers * (each < bound ? each : bound);
 }
 
+uint32_t params_context(const struct params *p) {
+    uint64_t held = (uint64_t)p->n_blocks * p->block_tokens;
+    return held < p->max_context ? (uint32_t)held : p->max_context;
+}
+
 us_t params_service_us(const struct params *p, uint32_t prompt, uint32_t answer) {
     uint32_t chunk = p->chunk_tokens < p->step_tokens ? p->chunk_tokens : p->step_tokens;
     us_t steps = (prompt + chunk - 1) / chunk + answer;
@@ -107,7 +123,7 @@ static void draw_workload(struct params *p, const struct sim_options *o, struct 
     p->stop_one_in = rng_chance(r, 0.3) ? 0 : pick(r, 20, 400);
     p->prefix_share = rng_chance(r, 0.8) ? 0.5 : 0;
     p->prefix_families = pick(r, 1, 16);
-    p->cancel = 0.08, p->keep = 0.2, p->pin = 0.03, p->nan = 0.003;
+    p->cancel = 0.08, p->keep = 0.2, p->pin = 0.03, p->nan = 0.003, p->alias = 0.2, p->query = 0.02;
     p->poison = p->faults & FAULT_KILL ? rng_log(r, 0.0005, 0.01) : 0;
     double most = params_capacity(p, o->workers) * (rng_chance(r, 0.2) ? rng_log(r, 0.5, 2) : 0.5);
     p->rate = o->rate < most ? o->rate : most;

@@ -12,12 +12,17 @@ struct params {
     us_t safety_end, arrivals_end;
     // network
     us_t latency_us[SIM_REGIONS_MAX][SIM_REGIONS_MAX];
-    double jitter;                                                // of the latency
-    double lose, twice;                                           // per message
+    double jitter;      // of the latency
+    double lose, twice; // per message
+    uint32_t lose_kind; // one kind of message (enum msg_kind) that is lost more often; 0: none
+    double lose_kind_p;
+    double die_of_it;                                             // the sender of such a one dies, once it is lost
     double reset_s, stall_s, pause_s, partition_s, kill_s;        // mean time between; 0: never
     double stall_max_s, pause_max_s, partition_max_s, down_max_s; // longest
     double drain;                                                 // of kills are drains
-    double silent_close;                                          // of broken connections, one end is not told
+    double engine_fails;                                          // of kills of workers
+    uint32_t drain_max_ms;
+    double silent_close; // of broken connections, one end is not told
     // both cores
     struct link_timers timers;
     uint32_t status_full_ms;
@@ -30,6 +35,7 @@ struct params {
     uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context,
         worker_queue_max;
     uint32_t orphan_tokens, grace_ms;
+    bool shell_checks; // the shell refuses prompts that are too long; else the core does
     us_t load_max_us, prepare_max_us;
     us_t step_us;        // of a decode step
     double prefill_rate; // tokens per second
@@ -42,10 +48,12 @@ struct params {
     uint32_t stop_one_in; // a token that ends the answer; 0: none does
     double prefix_share;  // of prompts, begin with a common prefix
     uint32_t prefix_families;
-    double cancel, keep, pin, poison, nan;
+    double cancel, keep, pin, poison, nan, alias, query;
 };
 
 void params_draw(struct params *p, const struct sim_options *o, uint64_t seed);
+// Tokens of prompt and answer that a sequence can have: the context, or what the blocks hold.
+uint32_t params_context(const struct params *p);
 // Microseconds that a request takes on an idle worker, there and back.
 us_t params_service_us(const struct params *p, uint32_t prompt_tokens, uint32_t answer_tokens);
 // Requests per second that n such workers can serve.

@@ -28,6 +28,15 @@ bool request_body_number(const uint8_t *body, size_t len, uint32_t *number) {
 
 void model_name(uint32_t model, char out[NAME_SIZE]) { snprintf(out, NAME_SIZE, "model-%u", model); }
 
+void model_alias(uint32_t model, char out[NAME_SIZE]) { snprintf(out, NAME_SIZE, "alias-%u", model); }
+
+void request_model(const struct request *r, char out[NAME_SIZE]) {
+    if (r->alias)
+        model_alias(r->model, out);
+    else
+        model_name(r->model, out);
+}
+
 void fingerprint_text(uint32_t model, uint32_t deployment, char out[FINGERPRINT_SIZE]) {
     snprintf(out, FINGERPRINT_SIZE, "%032x", 0xf0000u + model * 16 + deployment);
 }

@@ -12,6 +12,7 @@ struct request {
     enum channel_kind via;
     uint32_t region; // the client's
     uint32_t model;
+    bool alias; // asks for the model by another name
     uint32_t prompt_tokens, prefix_tokens, family;
     uint32_t max_tokens; // 0: up to the default
     uint32_t tokens_max; // what the worker's shell makes of it
@@ -36,4 +37,6 @@ uint32_t request_prompt_token(const struct request *r, uint32_t index);
 size_t request_body(const struct request *r, uint8_t out[BODY_BYTES + 255]);
 bool request_body_number(const uint8_t *body, size_t len, uint32_t *number);
 void model_name(uint32_t model, char out[NAME_SIZE]);
+void model_alias(uint32_t model, char out[NAME_SIZE]);
+void request_model(const struct request *r, char out[NAME_SIZE]); // as its client calls it
 void fingerprint_text(uint32_t model, uint32_t deployment, char out[FINGERPRINT_SIZE]);

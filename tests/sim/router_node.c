@@ -124,7 +124,7 @@ static void submit(struct world *w, void *ctx, uint64_t number) {
                              .keep = r->keep,
                              .body = body};
     g.body_len = request_body(r, body);
-    model_name(r->model, g.model);
+    request_model(r, g.model);
     memcpy(g.pin, r->pin, NAME_SIZE);
     snprintf(g.tenant, NAME_SIZE, "tenant-%u", r->tenant);
     uint32_t index = free_call(n);
@@ -238,7 +238,18 @@ static ms_t tick(struct node *node) {
 static bool next_dead_link(struct node *node, link_id *link) {
     return router_core_next_dead_link(((struct router_node *)node)->core, link);
 }
-static void check(struct node *node) { router_core_check(((struct router_node *)node)->core); }
+
+// Its invariants, and what people ask of it at any time.
+static void check(struct node *node) {
+    const struct router_core *core = ((struct router_node *)node)->core;
+    struct model_view models[REQUEST_MODELS_MAX];
+    char why[256] = "";
+    router_core_check(core);
+    if (router_core_models(core, models, REQUEST_MODELS_MAX) > node->world->p.n_models)
+        world_fail(node->world, "%s knows of models that do not exist", node->name);
+    if (!router_core_ready(core, why, sizeof why) && why[0] == '\0')
+        world_fail(node->world, "%s is not ready and does not say why", node->name);
+}
 
 static const struct node_ops router_ops = {start, stop, opened, link_closed, message, tick, next_dead_link, check};
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DRAIN_MS = 20000, DRAIN_SLACK_US = 10000000 };
+enum { DRAIN_SLACK_US = 10000000, FAILED_LINGER_US = 100000 };
 
 // --- the core's hooks
 
@@ -40,7 +40,7 @@ static void prepared(struct world *w, void *ctx, uint64_t arg) {
         uint32_t *tokens = NULL;
         if (p->request == NULL) {
             error_set(&out.error, ERR_INVALID_ARGUMENT, "the body is not intact");
-        } else if (p->request->prompt_tokens >= w->p.max_context) {
+        } else if (w->p.shell_checks && p->request->prompt_tokens >= params_context(&w->p)) {
             error_set(&out.error, ERR_CONTEXT_LENGTH, "the prompt has %u tokens", p->request->prompt_tokens);
         } else {
             tokens = xmalloc(p->request->prompt_tokens * sizeof *tokens);
@@ -105,7 +105,7 @@ static void step_done(struct world *w, void *ctx, uint64_t arg) {
             trace_note(&w->trace, w->now, NULL, "%s computed a poisonous request", n->node.name);
             w->stats.kills++;
             fault_kill(w, &n->node);
-        } else {
+        } else if (!n->failed) {
             worker_core_step_done(n->core, r->step.step, r->step.tokens, r->step.n_tokens, (uint32_t)r->step.took_us,
                                   node_ms(&n->node));
             node_wake(&n->node);
@@ -159,6 +159,8 @@ static void draw_names(struct worker_node *n, struct worker_core_options *o) {
     memcpy(o->members[0].name, n->node.name, NAME_SIZE);
     o->members[0].pid = n->node.lives;
     model_name(n->model, o->info.model);
+    o->info.n_aliases = 1;
+    model_alias(n->model, o->info.aliases[0]);
     snprintf(o->info.deployment, NAME_SIZE, "deployment-%u", n->deployment);
     o->info.max_context = p->max_context;
     o->info.max_seqs = p->max_seqs;
@@ -167,7 +169,7 @@ static void draw_names(struct worker_node *n, struct worker_core_options *o) {
 
 static void loading(struct world *w, void *ctx, uint64_t life) {
     struct worker_node *n = ctx;
-    if (!n->node.alive || n->node.lives != life || node_puts_off(&n->node, loading, ctx, life)) return;
+    if (!n->node.alive || n->node.lives != life || n->failed || node_puts_off(&n->node, loading, ctx, life)) return;
     us_t whole = n->loaded_at - n->loading_since, left = n->loaded_at - w->now;
     if (left > 0) {
         float progress = (float)(whole - left) / (float)whole;
@@ -229,6 +231,7 @@ static void start(struct node *node) {
     free(o);
     n->engine_free_at = 0;
     n->drain_until = 0;
+    n->failed = false;
     n->loading_since = w->now;
     n->loaded_at = w->now + (us_t)(rng_unit(&w->shell_rng) * (double)p->load_max_us);
     world_at(w, w->now, loading, n, node->lives);
@@ -266,8 +269,8 @@ static ms_t tick(struct node *node) {
     if (n->drain_until == 0) return next;
     bool late = w->now > n->drain_until + DRAIN_SLACK_US;
     if (!worker_core_idle(n->core) && !late) return next;
-    if (late && w->phase != PHASE_SAFETY)
-        world_fail(w, "%s was to drain within %d ms and is not idle", node->name, DRAIN_MS);
+    if (late && w->p.faults == FAULT_KILL)
+        world_fail(w, "%s was to drain within %u ms and is not idle", node->name, w->p.drain_max_ms);
     w->stats.drains++;
     world_disaster(w);
     fault_restart_later(w, node);
@@ -301,9 +304,24 @@ void worker_node_destroy(struct worker_node *n) {
 
 void worker_node_drain(struct worker_node *n) {
     struct world *w = n->node.world;
-    if (n->drain_until) return;
+    if (n->drain_until || n->failed) return;
     trace_note(&w->trace, w->now, NULL, "%s is drained", n->node.name);
-    n->drain_until = w->now + DRAIN_MS * 1000;
-    worker_core_drain(n->core, DRAIN_MS, node_ms(&n->node));
+    n->drain_until = w->now + (us_t)w->p.drain_max_ms * 1000;
+    worker_core_drain(n->core, w->p.drain_max_ms, node_ms(&n->node));
     node_wake(&n->node);
+}
+
+static void end_failed(struct world *w, void *ctx, uint64_t life) {
+    struct worker_node *n = ctx;
+    if (n->node.alive && n->node.lives == life) fault_kill(w, &n->node);
+}
+
+void worker_node_fail(struct worker_node *n) {
+    struct world *w = n->node.world;
+    if (n->failed) return;
+    trace_note(&w->trace, w->now, NULL, "%s: its engine fails", n->node.name);
+    n->failed = true;
+    worker_core_failed(n->core, node_ms(&n->node));
+    node_wake(&n->node);
+    world_at(w, w->now + rng_below(&w->fault_rng, FAILED_LINGER_US), end_failed, n, n->node.lives);
 }

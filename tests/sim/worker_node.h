@@ -11,6 +11,7 @@ struct worker_node {
     char fingerprint[FINGERPRINT_SIZE];
     us_t engine_free_at;
     us_t drain_until; // 0: not draining
+    bool failed;      // its engine has
     us_t loaded_at, loading_since;
     struct instance_list {
         struct instance **items; // owned: those that this life holds
@@ -20,5 +21,7 @@ struct worker_node {
 
 struct worker_node *worker_node_create(struct world *w, uint32_t number, uint32_t region);
 void worker_node_destroy(struct worker_node *n);
+// Its engine reports a sticky error: the process says so and ends, and is started again.
+void worker_node_fail(struct worker_node *n);
 // SIGTERM: finishes what runs, then the process ends and is started again.
 void worker_node_drain(struct worker_node *n);

@@ -40,7 +40,8 @@ static void draw_manners(struct world *w, struct request *r) {
         r->model = k->model;
         memcpy(r->pin, k->node.name, NAME_SIZE);
     }
-    bool ordinary = !r->poison && r->nan_index == UINT32_MAX && r->cancel_at == 0 && r->prompt_tokens < w->p.max_context;
+    bool ordinary =
+        !r->poison && r->nan_index == UINT32_MAX && r->cancel_at == 0 && r->prompt_tokens < params_context(&w->p);
     r->measured = calm && ordinary && w->now >= w->p.safety_end + w->p.load_max_us + SETTLE_S * 1000000;
 }
 
@@ -61,6 +62,7 @@ static struct request *make_request(struct world *w) {
     r->model = rng_below(g, w->p.n_models);
     r->has_seed = r->via == VIA_LINK || rng_chance(g, 0.5);
     r->seed = r->has_seed ? rng_u64(g) : 0;
+    r->alias = rng_chance(g, w->p.alias);
     draw_lengths(w, r);
     draw_manners(w, r);
     return r;
@@ -128,11 +130,10 @@ void workload_start(struct world *w) {
 void workload_settle(struct world *w) {
     double tightest = 1e9;
     for (uint32_t m = 0; m < w->p.n_models; m++) {
-        double can = params_capacity(&w->p, core_workers(w, m)) * w->p.n_models;
+        double can = core_capacity(w, m) * w->p.n_models;
         if (can < tightest) tightest = can;
     }
     bool narrow = w->p.queue_max < 8 || w->p.worker_queue_max < 4 || w->p.sessions_max < 64;
     double most = tightest * (narrow ? 0.05 : 0.2);
-    if (w->p.one_slow) most /= 2;
     if (most < w->p.rate) w->p.rate = most;
 }
