@@ -131,6 +131,29 @@ static void workers_that_died_before_the_request_came_are_not_held_against_it(vo
     world_fini(&w);
 }
 
+static void workers_that_spoke_on_without_having_seen_the_request_did_not_die_of_it(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id links[3] = {script_worker(&w, "a", 4), script_worker(&w, "b", 4), script_worker(&w, "c", 4)};
+    struct request *r = world_submit(&w, "m", 8, 8, 40, 0);
+    for (uint32_t died = 0; died < 2; died++) { // the way there is cut, the way back is not
+        for (uint32_t ms = 0; ms < 500; ms += 50) {
+            for (uint32_t i = died; i < 3; i++) world_say(&w, links[i], &(struct msg){.kind = MSG_STATUS});
+            world_run(&w, 50);
+        }
+        uint32_t at = died;
+        while (script_generate(&w, links[at]) == NULL) at++;
+        router_core_link_closed(w.core, links[at], w.now);
+        links[at] = links[died];
+        world_run(&w, 1);
+    }
+    assert_false(r->failed);
+    struct msg_generate g = *script_generate(&w, links[2]);
+    script_finish(&w, links[2], &g, 0, 8);
+    assert_true(r->done);
+    world_fini(&w);
+}
+
 static void a_worker_that_turns_up_again_was_not_killed(void **state) {
     struct world w;
     script_world(&w);
@@ -459,6 +482,7 @@ int main(void) {
         cmocka_unit_test(silence_makes_a_link_suspect_then_dead_and_its_stream_goes_on_elsewhere),
         cmocka_unit_test(after_a_pause_of_its_own_the_router_listens_before_it_judges),
         cmocka_unit_test(workers_that_died_before_the_request_came_are_not_held_against_it),
+        cmocka_unit_test(workers_that_spoke_on_without_having_seen_the_request_did_not_die_of_it),
         cmocka_unit_test(a_worker_that_turns_up_again_was_not_killed),
         cmocka_unit_test(what_an_earlier_attempt_still_says_is_dropped_and_cancelled),
         cmocka_unit_test(a_process_that_reconnects_gets_sync_and_goes_on_with_the_same_attempt),
