@@ -8,10 +8,10 @@ static bool reached(const struct router_core *core, const struct session *s, con
     const struct link_timers *t = &core->options.timers;
     const struct link_health *h = &c->link->health;
     if (s->answered) return true;
-    if (s->generate_index != 0 && s->offer->status.generates_seen >= s->generate_index) return true;
     if (now <= s->placed_at) return false;
-    if (h->heard_at > s->placed_at) return h->heard_at - s->placed_at <= 2 * (ms_t)h->rtt_ms + 2 * (ms_t)t->heartbeat_ms;
-    return now - h->heard_at < t->suspect_ms;
+    if (h->heard_at <= s->placed_at) return now - h->heard_at < t->suspect_ms;
+    if (s->generate_index != 0 && s->offer->status.generates_seen >= s->generate_index) return true;
+    return h->heard_at - s->placed_at <= 2 * (ms_t)h->rtt_ms + 2 * (ms_t)t->heartbeat_ms;
 }
 
 void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {
