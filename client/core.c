@@ -120,14 +120,14 @@ static void bind_to(struct client_core *core, struct call *c, int router, const 
 }
 
 static void send_generate(struct client_core *core, struct call *c, int router, ms_t now) {
-    static const struct attempt none;
     if (c->placed_on != 0 && c->placed_on != core->routers[router].incarnation) {
         c->moves++;
         if (c->router != router) c->left |= 1u << c->router;
     }
     c->left &= ~(1u << router);
     c->placements++;
-    bind_to(core, c, router, &none, now);
+    struct attempt earliest = {.takeover = c->moves}; // what is under way of an earlier one began at other records
+    bind_to(core, c, router, &earliest, now);
     struct msg m = {.kind = MSG_GENERATE, .generate = c->request};
     m.generate.attempt.takeover = c->moves;
     if (c->deadline_at != MS_NEVER) m.generate.deadline_ms = c->deadline_at > now ? (uint32_t)(c->deadline_at - now) : 1;

@@ -23,6 +23,7 @@ struct router_core {
     struct due_heap due;
     struct last_attempts last_attempts;
     struct victims victims;
+    struct wait_queue adjourned; // two workers died of them, it seems: they wait for a victim to turn up again
     uint32_t n_deployments;
     struct deployment *deployments[CORE_DEPLOYMENTS_MAX]; // owned
     struct pool *dirty;                                   // pools to dispatch at the end of the event

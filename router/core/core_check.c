@@ -20,7 +20,7 @@ static void check_session(const struct router_core *core, const struct session *
     if (placed) CHECK(s->rx.link == s->offer->candidate->link->id && attempt_equal(&s->rx.attempt, &s->attempt));
     CHECK(!s->local || (s->requester == NULL && s->tx.link == 0));
     CHECK(s->requester == NULL ? s->tx.link == 0 : s->tx.link == s->requester->id);
-    CHECK(s->suspicion.kills < KILLS_MAX || s->failed);
+    CHECK(!suspicion_convicts(s) || s->state == SESSION_ENDED || s->wait.queue == &core->adjourned);
     CHECK(!s->suspicion.unproven || placed);
     CHECK(s->state != SESSION_ENDED || !s->failed || s->local);
     if (s->state != SESSION_ENDED || !s->local) CHECK(s->due.place != 0 || s->local || s->state == SESSION_QUEUED);
@@ -89,5 +89,6 @@ void router_core_check(const struct router_core *core) {
         for (uint32_t p = 0; p < d->n_pools; p++) check_pool(d->pools[p]);
         check_queue(&d->homeless);
     }
+    check_queue(&core->adjourned);
     CHECK(core->dirty == NULL && !core->woken);
 }

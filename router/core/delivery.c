@@ -219,23 +219,32 @@ void session_arm(struct router_core *core, struct session *s) {
     if (at != MS_NEVER) due_sooner(&core->due, &s->due, at);
 }
 
-// It has waited for as long as its region may let it wait, or everyone had refused it a while ago.
-static void retry(struct router_core *core, struct session *s, ms_t now) {
-    struct pool *pool = s->pool;
-    bool homeless = s->wait.queue == &s->deployment->homeless;
-    if (!homeless) {
-        struct route_request r = session_route_request(s, now);
-        struct region_request region = {.route = &r, .book = !s->relayed};
-        region.work = region_work(s->prompt_expected, s->decode_expected);
-        struct pool *other = s->relayed ? NULL : region_spill(s->deployment, pool, &region);
-        if (other == NULL) {
-            s->retry_at = now + pool->spill_after_ms;
-            return;
-        }
-        s->pool = other;
+// Its region's queue is too slow: is another one faster? Otherwise it waits on.
+static void spill(struct router_core *core, struct session *s, ms_t now) {
+    struct route_request r = session_route_request(s, now);
+    struct region_request region = {.route = &r, .book = !s->relayed};
+    region.work = region_work(s->prompt_expected, s->decode_expected);
+    struct pool *other = s->relayed ? NULL : region_spill(s->deployment, s->pool, &region);
+    if (other == NULL) {
+        s->retry_at = now + s->pool->spill_after_ms;
+        return;
     }
+    s->pool = other;
     session_unqueue(core, s);
     session_enqueue(core, s, now);
+}
+
+// It has waited for as long as it was to wait where it is.
+static void retry(struct router_core *core, struct session *s, ms_t now) {
+    const struct wait_queue *q = s->wait.queue;
+    if (q == &core->adjourned && suspicion_convicts(s)) {
+        session_convict(core, s, now);
+    } else if (q == &core->adjourned || q == &s->deployment->homeless) {
+        session_unqueue(core, s);
+        session_enqueue(core, s, now);
+    } else {
+        spill(core, s, now);
+    }
 }
 
 void session_tick(struct router_core *core, struct session *s, ms_t now) {

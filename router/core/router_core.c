@@ -136,6 +136,7 @@ struct router_core *router_core_create(const struct router_core_options *options
     list_init(&core->session_list);
     list_init(&core->candidates);
     list_init(&core->last_attempts.oldest_first);
+    wait_queue_init(&core->adjourned);
     models_configure(core);
     return core;
 }

@@ -250,10 +250,16 @@ void session_convict(struct router_core *core, struct session *s, ms_t now) {
     session_fail(core, s, &why, 0, now);
 }
 
+// A worker whose connection alone was lost turns up again soon, and acquits it.
+static void adjourn(struct router_core *core, struct session *s, ms_t now) {
+    s->state = SESSION_QUEUED;
+    wait_in(core, s, &core->adjourned, now + core->options.timers.dead_ms);
+}
+
 void session_bereaved(struct router_core *core, struct session *s, ms_t now) {
     session_unplace(core, s, false);
     if (suspicion_convicts(s)) {
-        session_convict(core, s, now);
+        adjourn(core, s, now);
         return;
     }
     struct error why = {0};

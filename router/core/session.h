@@ -56,7 +56,7 @@ struct session {
 
     // where it waits
     struct wait_entry wait;
-    ms_t retry_at; // homeless for a pause, or queued in a region that it may leave (spilling); MS_NEVER otherwise
+    ms_t retry_at; // homeless for a pause, queued in a region that it may leave (spilling), or adjourned; MS_NEVER otherwise
 
     // where it is placed
     struct offer *offer; // NULL: nowhere

@@ -2,6 +2,8 @@
 
 #include "router/core/core.h"
 
+#include <string.h>
+
 // Did the request get there? Its statuses say how many it has seen, within a heartbeat or two. One that was heard for longer
 // without saying so never got it: the way there was cut. One that fell silent sooner may have died of it at once.
 static bool reached(const struct router_core *core, const struct session *s, const struct candidate *c, ms_t now) {
@@ -17,7 +19,7 @@ static bool reached(const struct router_core *core, const struct session *s, con
 void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {
     if (!reached(core, s, c, now)) return;
     suspicion_report(s, 1);
-    s->suspicion.victim = c->incarnation;
+    s->suspicion.victims[0] = c->incarnation;
     struct victims *v = &core->victims;
     uint32_t last = (v->next + VICTIMS_MAX - 1) % VICTIMS_MAX;
     if (v->incarnations[last] == c->incarnation) return; // the same death, another session
@@ -29,7 +31,8 @@ void suspicion_report(struct session *s, uint32_t kills) {
     if (kills == 0) return;
     s->suspicion.kills += kills;
     s->suspicion.deaths += kills;
-    s->suspicion.victim = 0;
+    memmove(s->suspicion.victims + 1, s->suspicion.victims, (KILLS_MAX - 1) * sizeof s->suspicion.victims[0]);
+    s->suspicion.victims[0] = 0;
 }
 
 bool suspicion_convicts(const struct session *s) {
@@ -38,10 +41,20 @@ bool suspicion_convicts(const struct session *s) {
 
 void suspicion_clear(struct router_core *core, struct session *s) {
     s->suspicion.kills = 0;
+    memset(s->suspicion.victims, 0, sizeof s->suspicion.victims);
     if (!s->suspicion.unproven) return;
     s->suspicion.unproven = false;
     s->offer->candidate->unproven--;
     core_dirty(core, s->offer->pool);
+}
+
+static bool forget_victim(struct suspicion *x, incarnation_t incarnation) {
+    for (uint32_t i = 0; i < KILLS_MAX; i++) {
+        if (x->victims[i] != incarnation) continue;
+        x->victims[i] = 0;
+        return true;
+    }
+    return false;
 }
 
 void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
@@ -54,9 +67,11 @@ void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
     if (!missed) return;
     LIST_FOREACH(node, &core->session_list) {
         struct session *s = LIST_ENTRY(node, struct session, node);
-        if (s->suspicion.kills == 0 || s->suspicion.victim != incarnation || s->state == SESSION_ENDED) continue;
+        if (s->state == SESSION_ENDED || !forget_victim(&s->suspicion, incarnation)) continue;
         s->suspicion.deaths--;
-        s->suspicion.victim = 0;
         if (--s->suspicion.kills == 0) suspicion_clear(core, s);
+        if (s->wait.queue != &core->adjourned) continue;
+        s->retry_at = core->now;
+        session_arm(core, s);
     }
 }

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 enum { SAME_ROUTER_MS = 300, WATCH_MS = 3000, AVOID_MS = 2000, CANCEL_AGAIN_MS = 1000, UNANSWERED_MAX = 3, DEAF_MS = 20000 };
-static const struct attempt no_attempt;
 
 static void say(struct client_node *n, uint32_t router, const struct msg *m) {
     struct client_router *r = &n->routers[router];
@@ -78,7 +77,8 @@ static void send_generate(struct client_node *n, struct client_stream *s, uint32
     const struct request *r = s->request;
     ms_t now = node_ms(&n->node);
     if (s->placed_on && s->placed_on != n->routers[router].incarnation) s->moves++;
-    bind_to(n, s, router, &no_attempt);
+    struct attempt earliest = {.takeover = s->moves};
+    bind_to(n, s, router, &earliest);
     uint8_t body[BODY_BYTES + 255];
     struct msg m = {.kind = MSG_GENERATE};
     struct msg_generate *g = &m.generate;

@@ -77,6 +77,7 @@ static void draw_cores(struct params *p, struct rng *r) {
     p->step_tokens = p->max_seqs + (tiny ? pick(r, 1, 16) : pick(r, 16, 512)) - 1;
     p->chunk_tokens = rng_chance(r, 0.3) ? pick(r, 1, p->step_tokens) : p->step_tokens;
     p->plans_in_flight = rng_range(r, 1, 3);
+    p->spare_slots = p->plans_in_flight > 1 ? p->max_seqs : 0; // as a worker does
     p->worker_queue_max = tiny ? pick(r, 1, 8) : pick(r, 8, 256);
     p->orphan_tokens = rng_chance(r, 0.5) ? 256 : pick(r, 1, 64);
     p->grace_ms = pick(r, 500, 30000);

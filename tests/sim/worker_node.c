@@ -190,7 +190,7 @@ static struct engine *make_engine(struct worker_node *n) {
     struct engine_options e = {.world = n->node.world,
                                .name = n->node.name,
                                .fingerprint = n->fingerprint,
-                               .slots = p->max_seqs,
+                               .slots = p->max_seqs + p->spare_slots,
                                .n_blocks = p->n_blocks,
                                .block_tokens = p->block_tokens,
                                .step_tokens = p->step_tokens,
@@ -210,6 +210,7 @@ static void start(struct node *node) {
     o->timers = p->timers;
     o->status_full_ms = p->status_full_ms;
     o->max_seqs = p->max_seqs;
+    o->spare_slots = p->spare_slots;
     o->block_tokens = p->block_tokens;
     o->n_blocks = p->n_blocks;
     o->step_tokens = p->step_tokens;

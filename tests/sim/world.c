@@ -112,7 +112,7 @@ static const char *worker_leftover(const struct world *w, const struct worker_no
     if (c.streams || c.running || c.waiting || c.preparing) return "holds streams";
     if (c.plans_in_flight) return "has plans in flight";
     if (c.blocks_free != w->p.n_blocks || c.blocks_total != w->p.n_blocks) return "holds KV blocks";
-    if (c.slots_free != w->p.max_seqs) return "holds slots";
+    if (c.slots_free != w->p.max_seqs + w->p.spare_slots) return "holds slots";
     if (c.log_bytes) return "holds logs";
     if (n->instances.count) return "has not released every stream";
     return worker_core_idle(n->core) ? NULL : "is not idle";

@@ -107,6 +107,25 @@ static void a_forgotten_call_starts_anew_as_a_later_one(void **state) {
     end(&s);
 }
 
+static void what_an_earlier_attempt_still_sends_is_dropped(void **state) {
+    (void)state;
+    struct script s;
+    begin(&s);
+    accept(&s, "f1");
+    struct attempt old = attempt_of(&s);
+    struct msg m = {.kind = MSG_UNKNOWN, .unknown = {.key = s.generate.key, .attempt = old}};
+    core_message(&s.core, serving(&s), &m, s.now);
+    run(&s, 1000);
+    assert_int_equal(s.generates, 2);
+    struct record r = {.token = 6, .text = "y", .text_len = 1};
+    m = (struct msg){.kind = MSG_TOKENS, .tokens = {.key = s.generate.key, .attempt = old}};
+    m.tokens.records = (struct records){.array = &r, .count = 1};
+    core_message(&s.core, serving(&s), &m, s.now);
+    assert_int_equal(record_log_count(s.call.log), 0);
+    send_record(&s);
+    end(&s);
+}
+
 static void records_bind_a_call_to_their_fingerprint_wherever_it_goes(void **state) {
     (void)state;
     struct script s;
@@ -164,6 +183,7 @@ static void a_call_that_waits_in_its_routers_queue_stays_there(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_forgotten_call_starts_anew_as_a_later_one),
+        cmocka_unit_test(what_an_earlier_attempt_still_sends_is_dropped),
         cmocka_unit_test(records_bind_a_call_to_their_fingerprint_wherever_it_goes),
         cmocka_unit_test(a_call_without_records_may_go_on_with_any_fingerprint),
         cmocka_unit_test(a_router_that_lives_but_is_deaf_is_left),

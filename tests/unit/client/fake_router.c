@@ -181,6 +181,9 @@ static void on_generate(struct fake_router *f, const struct net_identity *peer, 
         s = &f->streams[f->n_streams++];
         *s = (struct fake_stream){.key = g->key, .attempt = {g->attempt.takeover, 1, f->options.incarnation}};
     }
+    if (g->attempt.takeover > s->attempt.takeover) { // begun anew
+        s->attempt = (struct attempt){g->attempt.takeover, 1, f->options.incarnation};
+    }
     s->peer = *peer;
     s->next = g->records.count;
     s->held = false;

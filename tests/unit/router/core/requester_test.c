@@ -357,6 +357,7 @@ static void a_request_that_killed_a_worker_at_a_peer_and_one_here_is_refused(voi
     assert_int_equal(second.attempt.counter, 2);
     script_accepted(&w, a, &second);
     router_core_link_closed(w.core, a, w.now);
+    world_run(&w, 2000);
     assert_true(r->failed && r->error == ERR_POISON_REQUEST);
     world_fini(&w);
 }

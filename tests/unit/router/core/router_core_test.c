@@ -172,7 +172,34 @@ static void a_worker_that_turns_up_again_was_not_killed(void **state) {
     struct msg_generate g = *script_generate(&w, b);
     script_accepted(&w, b, &g);
     router_core_link_closed(w.core, b, w.now);
+    assert_false(r->failed); // one of them may still turn up
+    world_run(&w, 2000);
     assert_true(r->failed && r->error == ERR_POISON_REQUEST); // 500 did not come back this time
+    world_fini(&w);
+}
+
+static void two_connections_lost_at_once_are_no_deaths_if_the_workers_turn_up_again(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id first = world_script_as(&w, ROLE_WORKER, "a", "here", false, 500);
+    world_say_ready(&w, first, "m", 4, 1);
+    struct request *r = world_submit(&w, "m", 8, 8, 40, 0);
+    struct msg_generate g = *script_generate(&w, first);
+    script_accepted(&w, first, &g);
+    link_id second = world_script_as(&w, ROLE_WORKER, "b", "here", false, 501);
+    world_say_ready(&w, second, "m", 4, 1);
+    router_core_link_closed(w.core, first, w.now);
+    g = *script_generate(&w, second);
+    script_accepted(&w, second, &g);
+    router_core_link_closed(w.core, second, w.now);
+    world_run(&w, 100);
+    link_id again = world_script_as(&w, ROLE_WORKER, "a", "here", false, 500);
+    world_say_ready(&w, again, "m", 4, 1);
+    world_run(&w, 100);
+    assert_false(r->failed);
+    g = *script_generate(&w, again);
+    script_finish(&w, again, &g, 0, 8);
+    assert_true(r->done);
     world_fini(&w);
 }
 
@@ -484,6 +511,7 @@ int main(void) {
         cmocka_unit_test(workers_that_died_before_the_request_came_are_not_held_against_it),
         cmocka_unit_test(workers_that_spoke_on_without_having_seen_the_request_did_not_die_of_it),
         cmocka_unit_test(a_worker_that_turns_up_again_was_not_killed),
+        cmocka_unit_test(two_connections_lost_at_once_are_no_deaths_if_the_workers_turn_up_again),
         cmocka_unit_test(what_an_earlier_attempt_still_says_is_dropped_and_cancelled),
         cmocka_unit_test(a_process_that_reconnects_gets_sync_and_goes_on_with_the_same_attempt),
         cmocka_unit_test(a_new_incarnation_under_the_same_name_kills_the_old_at_once),
