@@ -1,8 +1,8 @@
 // Who kills workers? Everyone on a worker when it dies is suspected (kills + 1). A suspect is `unproven` in its next attempt
 // until a new record comes; unproven sessions are kept apart, at most one on a replica, so that when the next replica dies
 // too the one to blame is known: KILLS_MAX deaths without progress in between, and the request is refused. Progress clears
-// it. So does a victim, when it turns up again: then only the way to it was lost. So that it can, the verdict is adjourned for
-// as long as silence makes a link dead. Whatever it is suspected of, DEATHS_MAX lost workers end a request.
+// it. So does a victim, when it turns up again: then only the way to it was lost. So that it can, the verdict is adjourned
+// for as long as silence makes a link dead. Whatever it is suspected of, DEATHS_MAX lost workers end a request.
 //
 // A worker counts as having been reached if it answered, or said in a status that it has seen the request; not if it was
 // found dead in the millisecond of the placement, or was heard for a while without having seen it; else if it had been heard
