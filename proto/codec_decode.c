@@ -51,6 +51,8 @@ static err_id dec_generate(const Shoal__Generate *from, struct codec_arena *a, s
     NAME(from, out, fingerprint);
     NAME(from, out, pin);
     NAME(from, out, tenant);
+    NAME(from, out, restore);
+    NAME(from, out, store);
     TRY(dec_tokens_number(from->max_tokens, "max_tokens", e));
     if (from->hops > HOPS_MAX) return error_set(e, ERR_PROTOCOL, "hops is %u; at most %d are allowed", from->hops, HOPS_MAX);
     if (from->body.len > BODY_BYTES_MAX)
@@ -127,7 +129,8 @@ static err_id dec_done(const Shoal__Done *from, struct codec_arena *a, struct ms
     out->usage = (struct usage){.prompt_tokens = usage->prompt_tokens,
                                 .completion_tokens = usage->completion_tokens,
                                 .cached_tokens = usage->cached_tokens,
-                                .reasoning_tokens = usage->reasoning_tokens};
+                                .reasoning_tokens = usage->reasoning_tokens,
+                                .restored_tokens = usage->restored_tokens};
     out->n_tokens = from->n_tokens;
     out->finish = (enum finish)from->finish;
     out->tail_channel = (uint8_t)from->tail_channel;
@@ -168,6 +171,34 @@ static err_id dec_cancel(const Shoal__Cancel *from, struct codec_arena *a, struc
     return ERR_NONE;
 }
 
+static err_id dec_move_offer(const Shoal__MoveOffer *from, struct codec_arena *a, struct msg_move_offer *out,
+                             struct error *e) {
+    BEGIN(from, out);
+    NAME(from, out, handle);
+    NAME(from, out, store);
+    TRY(dec_tokens_number(from->n_tokens, "n_tokens", e));
+    if (from->handle.len > 0 && from->store.len == 0)
+        return error_set(e, ERR_PROTOCOL, "the offer names a checkpoint and no store");
+    out->n_tokens = from->n_tokens;
+    out->bytes = from->bytes;
+    out->lease_ms = from->lease_ms;
+    return ERR_NONE;
+}
+
+static err_id dec_move_commit(const Shoal__MoveCommit *from, struct codec_arena *a, struct msg_move_commit *out,
+                              struct error *e) {
+    BEGIN(from, out);
+    dec_attempt(from->by, &out->by);
+    return ERR_NONE;
+}
+
+static err_id dec_notice(const Shoal__Notice *from, struct codec_arena *a, struct msg_notice *out, struct error *e) {
+    NAME(from, out, name);
+    if (from->name.len == 0) return error_set(e, ERR_PROTOCOL, "the notice names no replica");
+    out->deadline_ms = from->deadline_ms;
+    return ERR_NONE;
+}
+
 #define BODY(KIND, field, read)                                                                                             \
     case SHOAL__ENVELOPE__BODY_##KIND:                                                                                      \
         out->kind = MSG_##KIND;                                                                                             \
@@ -189,6 +220,9 @@ static err_id dec_body(const Shoal__Envelope *env, struct codec_arena *a, struct
         BODY(SUPERSEDED, superseded, dec_superseded);
         BODY(CANCEL, cancel, dec_cancel);
         BODY(CLUSTER, cluster, dec_cluster);
+        BODY(MOVE_OFFER, move_offer, dec_move_offer);
+        BODY(MOVE_COMMIT, move_commit, dec_move_commit);
+        BODY(NOTICE, notice, dec_notice);
     case SHOAL__ENVELOPE__BODY_QUERY:
         out->kind = MSG_QUERY;
         return ERR_NONE;

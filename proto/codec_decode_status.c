@@ -10,6 +10,7 @@ static err_id dec_info(const Shoal__DeploymentInfo *from, struct deployment_info
     NAME(from, out, model);
     NAME(from, out, deployment);
     NAME(from, out, fingerprint);
+    NAME(from, out, store);
     if (from->n_aliases > ALIASES_MAX)
         return error_set(e, ERR_PROTOCOL, "info has %zu aliases; at most %d are allowed", from->n_aliases, ALIASES_MAX);
     for (size_t i = 0; i < from->n_aliases; i++) TRY(dec_name(&from->aliases[i], out->aliases[i], NAME_SIZE, "aliases", e));
@@ -147,7 +148,7 @@ static err_id dec_router(const Shoal__RouterView *from, struct router_view *out,
 }
 
 static err_id dec_replica(const Shoal__ReplicaView *from, struct codec_arena *a, struct replica_view *out, struct error *e) {
-    *out = (struct replica_view){.suspect = from->suspect};
+    *out = (struct replica_view){.suspect = from->suspect, .deadline_ms = from->deadline_ms};
     NAME(from, out, name);
     NAME(from, out, region);
     NAME(from, out, zone);

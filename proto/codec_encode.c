@@ -75,6 +75,8 @@ static Shoal__Generate *enc_generate(struct codec_arena *a, const struct msg_gen
     out->keep = m->keep;
     out->body = (ProtobufCBinaryData){.len = m->body_len, .data = (uint8_t *)m->body};
     out->records = enc_records(a, &m->records);
+    out->restore = enc_text(m->restore);
+    out->store = enc_text(m->store);
     return out;
 }
 
@@ -127,6 +129,7 @@ static Shoal__Done *enc_done(struct codec_arena *a, const struct msg_done *m) {
     usage->completion_tokens = m->usage.completion_tokens;
     usage->cached_tokens = m->usage.cached_tokens;
     usage->reasoning_tokens = m->usage.reasoning_tokens;
+    usage->restored_tokens = m->usage.restored_tokens;
     out->usage = usage;
     out->tail_channel = m->tail_channel;
     out->tail = (ProtobufCBinaryData){.len = m->tail_len, .data = (uint8_t *)m->tail};
@@ -163,6 +166,30 @@ static Shoal__Cancel *enc_cancel(struct codec_arena *a, const struct msg_cancel 
     return out;
 }
 
+static Shoal__MoveOffer *enc_move_offer(struct codec_arena *a, const struct msg_move_offer *m) {
+    BEGIN(MoveOffer, move_offer, m);
+    out->n_tokens = m->n_tokens;
+    out->handle = enc_text(m->handle);
+    out->store = enc_text(m->store);
+    out->bytes = m->bytes;
+    out->lease_ms = m->lease_ms;
+    return out;
+}
+
+static Shoal__MoveCommit *enc_move_commit(struct codec_arena *a, const struct msg_move_commit *m) {
+    BEGIN(MoveCommit, move_commit, m);
+    out->by = enc_attempt(a, &m->by);
+    return out;
+}
+
+static Shoal__Notice *enc_notice(struct codec_arena *a, const struct msg_notice *m) {
+    Shoal__Notice *out = enc_alloc(a, sizeof *out);
+    shoal__notice__init(out);
+    out->name = enc_text(m->name);
+    out->deadline_ms = m->deadline_ms;
+    return out;
+}
+
 static void enc_query(struct codec_arena *a, Shoal__Envelope *env) {
     env->query = enc_alloc(a, sizeof *env->query);
     shoal__query__init(env->query);
@@ -190,6 +217,9 @@ static void enc_body(struct codec_arena *a, const struct msg *m, Shoal__Envelope
         BODY(HELLO, hello, enc_hello);
         BODY(STATUS, status, enc_status);
         BODY(CLUSTER, cluster, enc_cluster);
+        BODY(MOVE_OFFER, move_offer, enc_move_offer);
+        BODY(MOVE_COMMIT, move_commit, enc_move_commit);
+        BODY(NOTICE, notice, enc_notice);
     case MSG_QUERY:
         env->body_case = SHOAL__ENVELOPE__BODY_QUERY;
         enc_query(a, env);

@@ -13,6 +13,7 @@ Shoal__DeploymentInfo *enc_info(struct codec_arena *a, const struct deployment_i
     out->max_context = info->max_context;
     out->max_seqs = info->max_seqs;
     out->bytes_per_token = info->bytes_per_token;
+    out->store = enc_text(info->store);
     return out;
 }
 
@@ -31,7 +32,7 @@ Shoal__Member **enc_members(struct codec_arena *a, uint32_t n, const struct memb
 
 static bool info_is_empty(const struct deployment_info *info) {
     return info->model[0] == '\0' && info->deployment[0] == '\0' && info->fingerprint[0] == '\0' && info->n_aliases == 0 &&
-           info->max_context == 0 && info->max_seqs == 0 && info->bytes_per_token == 0;
+           info->max_context == 0 && info->max_seqs == 0 && info->bytes_per_token == 0 && info->store[0] == '\0';
 }
 
 Shoal__Hello *enc_hello(struct codec_arena *a, const struct msg_hello *m) {
@@ -138,6 +139,7 @@ static Shoal__ReplicaView *enc_replica(struct codec_arena *a, const struct repli
     enc_deployment(a, &r->status, out->status);
     out->n_members = r->n_members;
     out->members = enc_members(a, r->n_members, r->members);
+    out->deadline_ms = r->deadline_ms;
     return out;
 }
 

@@ -8,9 +8,9 @@ const char *lifecycle_name(enum lifecycle state) {
 }
 
 const char *msg_kind_name(enum msg_kind kind) {
-    static const char *const names[] = {"none",       "hello",  "status", "generate", "accepted", "rejected",
-                                        "tokens",     "ack",    "resend", "done",     "sync",     "unknown",
-                                        "superseded", "cancel", "query",  "cluster"};
+    static const char *const names[] = {"none",  "hello",   "status",     "generate",    "accepted", "rejected",   "tokens",
+                                        "ack",   "resend",  "done",       "sync",        "unknown",  "superseded", "cancel",
+                                        "query", "cluster", "move_offer", "move_commit", "notice"};
     _Static_assert(ARRAY_LEN(names) == MSG_KIND_COUNT, "a name for each kind");
     return (unsigned)kind < ARRAY_LEN(names) ? names[kind] : "invalid";
 }

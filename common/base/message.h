@@ -46,6 +46,7 @@ struct usage {
     uint32_t completion_tokens;
     uint32_t cached_tokens; // of the prompt, found in a prefix cache
     uint32_t reasoning_tokens;
+    uint32_t restored_tokens; // of prompt and given records, loaded from a checkpoint instead of computed again
 };
 
 struct member {
@@ -64,6 +65,7 @@ struct deployment_info {
     uint32_t max_context;  // tokens
     uint32_t max_seqs;     // sequences in one step (a peer: sum over its ready replicas)
     float bytes_per_token; // of prompt text, measured; 0 = unknown
+    char store[NAME_SIZE]; // id of the checkpoint store that it reads and writes; "": none
 };
 
 // First message of either side of a connection, again after each reconnect, and the answer to a frame from a stranger.
@@ -136,7 +138,9 @@ struct msg_generate {
     bool keep;             // a disconnect of the client does not cancel
     const uint8_t *body;   // proto Prompt, opaque to routers
     size_t body_len;
-    struct records records; // delivered so far, from offset 0: go on behind them
+    struct records records;  // delivered so far, from offset 0: go on behind them
+    char restore[NAME_SIZE]; // a checkpoint of the stream in this store; "": none. A hint: who can't use it prefills
+    char store[NAME_SIZE];
 };
 
 struct msg_accepted {
@@ -214,6 +218,25 @@ struct msg_cancel {
     struct attempt attempt; // from a client: none
 };
 
+struct msg_move_offer { // from a worker that must go: the stream stands still behind n_tokens records
+    struct stream_key key;
+    struct attempt attempt;
+    uint32_t n_tokens;
+    char handle[NAME_SIZE]; // of its checkpoint; "": none
+    char store[NAME_SIZE];  // where that is
+    uint64_t bytes;
+    uint32_t lease_ms; // remaining: the store keeps it so long
+};
+struct msg_move_commit { // settles an offer
+    struct stream_key key;
+    struct attempt attempt; // the one that was offered
+    struct attempt by;      // that goes on; none: nobody wants it any more
+};
+struct msg_notice {
+    char name[NAME_SIZE]; // of the replica
+    uint32_t deadline_ms; // remaining; 0 = none
+};
+
 struct router_view {
     char name[NAME_SIZE], region[NAME_SIZE];
     uint32_t pid;
@@ -226,6 +249,7 @@ struct replica_view {
     struct deployment_status status;
     uint32_t n_members;
     const struct member *members;
+    uint32_t deadline_ms; // NOTICED, DRAINING: remaining; 0 = none
 };
 struct msg_cluster { // the answer to MSG_QUERY: what one router knows
     uint32_t n_routers;
@@ -251,6 +275,9 @@ enum msg_kind {
     MSG_CANCEL,
     MSG_QUERY, // no fields
     MSG_CLUSTER,
+    MSG_MOVE_OFFER,
+    MSG_MOVE_COMMIT,
+    MSG_NOTICE,
     MSG_KIND_COUNT
 };
 const char *msg_kind_name(enum msg_kind kind); // "tokens"
@@ -272,5 +299,8 @@ struct msg {
         struct msg_superseded superseded;
         struct msg_cancel cancel;
         struct msg_cluster cluster;
+        struct msg_move_offer move_offer;
+        struct msg_move_commit move_commit;
+        struct msg_notice notice;
     };
 };

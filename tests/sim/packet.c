@@ -37,6 +37,9 @@ static size_t head_size(enum msg_kind kind) {
         [MSG_CANCEL] = ARM(cancel),
         [MSG_QUERY] = offsetof(struct msg, hello),
         [MSG_CLUSTER] = ARM(cluster),
+        [MSG_MOVE_OFFER] = ARM(move_offer),
+        [MSG_MOVE_COMMIT] = ARM(move_commit),
+        [MSG_NOTICE] = ARM(notice),
     };
     return PACKET_PLAIN ? sizeof(struct msg) : sizes[kind];
 }

@@ -9,7 +9,7 @@ import sys
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FUNCTION_MAX, SOURCE_MAX, HEADER_MAX, P90_MAX = 80, 500, 180, 40
 STRINGS = r"\b(strcpy|strcat|sprintf|gets|strtok)\s*\("
-ALLOWED = {"common/base/message.h": 300}  # every message in one place
+ALLOWED = {"common/base/message.h": 350}  # every message in one place
 BANNED = {
     r"\bgetenv\s*\(": "the environment is read nowhere: configuration is a file, machines have flags",
     STRINGS: "use snprintf, memcpy or struct buf",

@@ -11,9 +11,18 @@
 
 #include <cmocka.h>
 
-static const char *const golden[] = {"hello",   "status",     "status_empty", "generate", "accepted",   "rejected",
-                                     "tokens",  "ack",        "resend",       "done",     "done_error", "sync",
-                                     "unknown", "superseded", "cancel",       "query",    "cluster"};
+static const char *const golden[] = {"hello",        "status",
+                                     "status_empty", "generate",
+                                     "accepted",     "rejected",
+                                     "tokens",       "ack",
+                                     "resend",       "done",
+                                     "done_error",   "sync",
+                                     "unknown",      "superseded",
+                                     "cancel",       "query",
+                                     "cluster",      "generate_restore",
+                                     "hello_store",  "move_offer",
+                                     "move_commit",  "move_commit_none",
+                                     "notice"};
 
 static size_t load(const char *name, uint8_t *out, size_t size) {
     char path[128];
@@ -206,6 +215,12 @@ static void numbers_past_their_limits_are_refused(void **state) {
     memset(members, 0, sizeof members);
     m.hello.role = ROLE_WORKER, m.hello.n_members = MEMBERS_MAX + 1, m.hello.members = members;
     refused(&m, "65 members");
+    m = (struct msg){.kind = MSG_MOVE_OFFER, .move_offer = {.key = some_key, .handle = "00", .store = ""}};
+    refused(&m, "names a checkpoint and no store");
+    m.move_offer = (struct msg_move_offer){.key = some_key, .n_tokens = OUTPUT_TOKENS_MAX + 1};
+    refused(&m, "n_tokens is 1048577");
+    m = (struct msg){.kind = MSG_NOTICE};
+    refused(&m, "names no replica");
 }
 
 static void records_that_contradict_themselves_are_refused(void **state) {

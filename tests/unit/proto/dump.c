@@ -27,7 +27,7 @@ static void stream(struct buf *b, const struct stream_key *key, const struct att
 
 static void error(struct buf *b, const struct error *e) {
     word(b, "error", error_info(e->id)->name);
-    WORD(e, text);
+    word(b, "text", error_text(e)); // none is sent as that of its id
     WORD(e, param);
 }
 
@@ -45,7 +45,7 @@ static void info(struct buf *b, const struct deployment_info *i) {
     WORD(i, model), WORD(i, deployment), WORD(i, fingerprint);
     NUMBER(i, n_aliases);
     for (uint32_t k = 0; k < i->n_aliases; k++) WORD(i, aliases[k]);
-    NUMBER(i, max_context), NUMBER(i, max_seqs), REAL(i, bytes_per_token);
+    NUMBER(i, max_context), NUMBER(i, max_seqs), REAL(i, bytes_per_token), WORD(i, store);
 }
 
 static void members(struct buf *b, uint32_t n, const struct member *m) {
@@ -77,12 +77,14 @@ static void generate(struct buf *b, const struct msg_generate *m) {
     STREAM(m), WORD(m, model), WORD(m, deployment), WORD(m, fingerprint), WORD(m, pin), WORD(m, tenant);
     NUMBER(m, has_seed), NUMBER(m, seed), NUMBER(m, deadline_ms), NUMBER(m, max_tokens), NUMBER(m, prompt_bytes);
     NUMBER(m, hops), NUMBER(m, keep), bytes(b, "body", m->body, m->body_len), records(b, &m->records);
+    WORD(m, restore), WORD(m, store);
 }
 
 static void done(struct buf *b, const struct msg_done *m) {
     STREAM(m), NUMBER(m, n_tokens), NUMBER(m, finish), error(b, &m->error);
     NUMBER(&m->usage, prompt_tokens), NUMBER(&m->usage, completion_tokens), NUMBER(&m->usage, cached_tokens);
-    NUMBER(&m->usage, reasoning_tokens), NUMBER(m, tail_channel), bytes(b, "tail", m->tail, m->tail_len), WORD(m, replica);
+    NUMBER(&m->usage, reasoning_tokens), NUMBER(&m->usage, restored_tokens), NUMBER(m, tail_channel),
+        bytes(b, "tail", m->tail, m->tail_len), WORD(m, replica);
 }
 
 static void cluster(struct buf *b, const struct msg_cluster *m) {
@@ -96,7 +98,7 @@ static void cluster(struct buf *b, const struct msg_cluster *m) {
     for (uint32_t i = 0; i < m->n_replicas; i++) {
         const struct replica_view *r = &m->replicas[i];
         buf_str(b, "\n ");
-        WORD(r, name), WORD(r, region), WORD(r, zone), NUMBER(r, state), NUMBER(r, suspect);
+        WORD(r, name), WORD(r, region), WORD(r, zone), NUMBER(r, state), NUMBER(r, suspect), NUMBER(r, deadline_ms);
         deployment(b, &r->status), members(b, r->n_members, r->members);
     }
 }
@@ -149,6 +151,16 @@ void dump_msg(const struct msg *m, struct buf *b) {
         break;
     case MSG_CLUSTER:
         cluster(b, &m->cluster);
+        break;
+    case MSG_MOVE_OFFER:
+        STREAM(&m->move_offer), NUMBER(&m->move_offer, n_tokens), WORD(&m->move_offer, handle);
+        WORD(&m->move_offer, store), NUMBER(&m->move_offer, bytes), NUMBER(&m->move_offer, lease_ms);
+        break;
+    case MSG_MOVE_COMMIT:
+        STREAM(&m->move_commit), attempt(b, "by", &m->move_commit.by);
+        break;
+    case MSG_NOTICE:
+        WORD(&m->notice, name), NUMBER(&m->notice, deadline_ms);
         break;
     case MSG_QUERY:
     case MSG_NONE:

@@ -95,6 +95,7 @@ static void info(struct sampler *s, struct deployment_info *i) {
     i->max_context = number(s, UINT32_MAX);
     i->max_seqs = number(s, UINT32_MAX);
     i->bytes_per_token = real(s, 10);
+    WORD(s, i->store);
 }
 
 static const struct member *members(struct sampler *s, uint32_t *n) {
@@ -152,6 +153,7 @@ static void status(struct sampler *s, struct msg_status *m) {
 static void generate(struct sampler *s, struct msg_generate *m) {
     stream(s, &m->key, &m->attempt);
     WORD(s, m->model), WORD(s, m->deployment), WORD(s, m->fingerprint), WORD(s, m->pin), WORD(s, m->tenant);
+    WORD(s, m->restore), WORD(s, m->store);
     m->has_seed = coin(s);
     m->seed = m->has_seed && coin(s) ? draw(s) : 0;
     m->deadline_ms = number(s, UINT32_MAX), m->max_tokens = number(s, OUTPUT_TOKENS_MAX);
@@ -168,7 +170,7 @@ static void done(struct sampler *s, struct msg_done *m) {
     m->n_tokens = number(s, OUTPUT_TOKENS_MAX);
     m->finish = (enum finish)sample_below(s, FINISH_CANCELLED + 1);
     if (m->finish == FINISH_ERROR) error(s, &m->error);
-    m->usage = (struct usage){number(s, UINT32_MAX), number(s, 9), number(s, 99), number(s, 999)};
+    m->usage = (struct usage){number(s, UINT32_MAX), number(s, 9), number(s, 99), number(s, 999), number(s, 9999)};
     m->tail_channel = (uint8_t)sample_below(s, CHANNEL_TOOL + 1);
     char *tail = hold(s, 100);
     m->tail = tail;
@@ -201,6 +203,7 @@ static void cluster(struct sampler *s, struct msg_cluster *m) {
         WORD(s, r->name), WORD(s, r->region), WORD(s, r->zone);
         r->state = (enum lifecycle)sample_below(s, LIFECYCLE_FAILED + 1);
         r->suspect = coin(s);
+        r->deadline_ms = number(s, UINT32_MAX);
         deployment(s, &r->status);
         r->members = members(s, &r->n_members);
     }
@@ -264,6 +267,22 @@ void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
         break;
     case MSG_CLUSTER:
         cluster(s, &out->cluster);
+        break;
+    case MSG_MOVE_OFFER:
+        stream(s, &out->move_offer.key, &out->move_offer.attempt);
+        WORD(s, out->move_offer.handle), WORD(s, out->move_offer.store);
+        if (out->move_offer.store[0] == '\0') out->move_offer.handle[0] = '\0';
+        out->move_offer.n_tokens = number(s, OUTPUT_TOKENS_MAX), out->move_offer.bytes = draw(s);
+        out->move_offer.lease_ms = number(s, UINT32_MAX);
+        break;
+    case MSG_MOVE_COMMIT:
+        stream(s, &out->move_commit.key, &out->move_commit.attempt);
+        out->move_commit.by = coin(s) ? (struct attempt){number(s, 9), number(s, 9), draw(s)} : (struct attempt){0};
+        break;
+    case MSG_NOTICE:
+        WORD(s, out->notice.name);
+        if (out->notice.name[0] == '\0') strcpy(out->notice.name, "w");
+        out->notice.deadline_ms = number(s, UINT32_MAX);
         break;
     case MSG_QUERY:
     case MSG_NONE:
