@@ -1,5 +1,7 @@
 #include "common/delivery/stream_rx.h"
 
+#include "common/base/mark.h"
+
 void stream_rx_init(struct stream_rx *rx, const struct stream_key *key) {
     *rx = (struct stream_rx){.key = *key, .ack_at = MS_NEVER, .resend_at = MS_NEVER};
 }
@@ -36,7 +38,10 @@ static void send_ack(struct stream_rx *rx, const struct record_log *log, bool do
 
 static void ask_again(struct stream_rx *rx, uint32_t from, const struct sink *sink, ms_t now) {
     bool under_way = rx->resend_at != MS_NEVER && rx->resend_from == from && now < rx->resend_at;
-    if (under_way) return;
+    if (under_way) {
+        MARK(rx_resend_under_way);
+        return;
+    }
     struct msg m = {.kind = MSG_RESEND};
     m.resend = (struct msg_resend){.key = rx->key, .attempt = rx->attempt, .from = from};
     sink->send(sink->ctx, rx->link, &m);
@@ -59,6 +64,7 @@ enum rx_result stream_rx_on_tokens(struct stream_rx *rx, incarnation_t from, con
     }
     if (rx->bug == RX_BUG_OFFSET_RULE) known = 0;
     if (known >= m->records.count) return RX_DUPLICATE;
+    if (known > 0) MARK(rx_trims_overlap);
     for (uint32_t i = known; i < m->records.count; i++) {
         struct record r = records_get(&m->records, i);
         record_log_append(log, &r);
@@ -86,6 +92,9 @@ enum rx_result stream_rx_on_done(struct stream_rx *rx, incarnation_t from, const
 ms_t stream_rx_tick(struct stream_rx *rx, const struct record_log *log, const struct sink *sink, ms_t now) {
     if (rx->link == 0) return MS_NEVER;
     if (rx->ack_due && rx->ack_at <= now) send_ack(rx, log, rx->done, sink);
-    if (rx->resend_at <= now) ask_again(rx, record_log_count(log), sink, now);
+    if (rx->resend_at <= now) {
+        MARK(rx_asks_again);
+        ask_again(rx, record_log_count(log), sink, now);
+    }
     return rx->ack_at < rx->resend_at ? rx->ack_at : rx->resend_at;
 }

@@ -1,6 +1,7 @@
 #include "common/delivery/stream_tx.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 
 void stream_tx_init(struct stream_tx *tx, const struct stream_key *key, const struct attempt *attempt, link_id link,
                     uint32_t from) {
@@ -74,7 +75,10 @@ void stream_tx_finish(struct stream_tx *tx, const struct msg_done *done) {
 }
 
 void stream_tx_on_ack(struct stream_tx *tx, const struct msg_ack *ack, ms_t now) {
-    if (!attempt_equal(&ack->attempt, &tx->attempt)) return;
+    if (!attempt_equal(&ack->attempt, &tx->attempt)) {
+        MARK(tx_ack_of_another_attempt);
+        return;
+    }
     if (ack->next > tx->acked && ack->next <= tx->sent) {
         tx->acked = ack->next;
         tx->retry_ms = TX_RETRY_MS;
@@ -87,6 +91,7 @@ void stream_tx_on_ack(struct stream_tx *tx, const struct msg_ack *ack, ms_t now)
 void stream_tx_on_resend(struct stream_tx *tx, const struct msg_resend *resend, const struct record_log *log,
                          const struct sink *sink, ms_t now) {
     if (tx->link == 0 || !attempt_equal(&resend->attempt, &tx->attempt) || resend->from > record_log_count(log)) return;
+    MARK(tx_goes_back);
     tx->sent = resend->from;
     send_records(tx, log, sink);
     if (tx->finished && !tx->done_acked) send_done(tx, sink);
@@ -95,9 +100,13 @@ void stream_tx_on_resend(struct stream_tx *tx, const struct msg_resend *resend, 
 
 ms_t stream_tx_tick(struct stream_tx *tx, const struct record_log *log, const struct sink *sink, ms_t now) {
     if (tx->link == 0 || tx->retry_at > now) return tx->link ? tx->retry_at : MS_NEVER;
+    MARK(tx_sends_again);
     tx->sent = tx->acked;
     send_records(tx, log, sink);
-    if (tx->finished && !tx->done_acked) send_done(tx, sink);
+    if (tx->finished && !tx->done_acked) {
+        MARK(tx_repeats_done);
+        send_done(tx, sink);
+    }
     tx->retry_ms = tx->retry_ms * 2 < TX_RETRY_MAX_MS ? tx->retry_ms * 2 : TX_RETRY_MAX_MS;
     tx->retry_at = now + tx->retry_ms;
     return tx->retry_at;

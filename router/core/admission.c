@@ -1,5 +1,7 @@
 #include "router/core/admission.h"
 
+#include "common/base/mark.h"
+
 static const double MARGIN = 0.15, MARGIN_S = 0.03; // of the estimate, and flat
 static const double LEARN = 1.0 / 64, SLOWNESS_MIN = 0.7, SLOWNESS_MAX = 4;
 
@@ -34,13 +36,16 @@ err_id admission_check(const struct admission_limits *l, struct pool *pool, cons
                        uint32_t *retry_after_ms, struct error *e) {
     *retry_after_ms = retry_after(pool ? pool_wait_s(pool) / 4 : 1);
     if (l->sessions >= l->sessions_max) {
+        MARK(sessions_full);
         return error_set(e, ERR_OVERLOADED, "this router holds %u streams, as many as it may", l->sessions);
     }
     bool waits = pool == NULL || !slot_free(pool);
     if (waits && l->queued >= l->queue_max) {
+        MARK(queue_full);
         return error_set(e, ERR_OVERLOADED, "%u requests wait, as many as may", l->queued);
     }
     if (waits && l->queued_tokens + r->prompt > l->queue_tokens_max) {
+        MARK(queue_tokens_full);
         return error_set(e, ERR_OVERLOADED, "%llu prompt tokens wait, the request's %u would exceed the limit of %llu",
                          (unsigned long long)l->queued_tokens, r->prompt, (unsigned long long)l->queue_tokens_max);
     }
@@ -49,6 +54,7 @@ err_id admission_check(const struct admission_limits *l, struct pool *pool, cons
     double slowness = !waits && pool->slowness > 1 ? 1 : pool->slowness;
     double end = admission_foresee_s(pool, r->prompt, r->decode) * slowness * (1 + MARGIN) + MARGIN_S;
     if (end <= r->budget_s) return ERR_NONE;
+    MARK(no_time_for_it);
     *retry_after_ms = retry_after(end - r->budget_s);
     return error_set(e, ERR_OVERLOADED, "the request would take about %.1f s, its deadline is in %.1f s", end, r->budget_s);
 }

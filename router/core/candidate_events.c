@@ -1,5 +1,6 @@
 // What happens to candidates: their statuses, their changes of usability, their death.
 #include "common/base/check.h"
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static void merge(struct offer *o, const struct deployment_status *d) {
     for (struct list *node = o->placed.prev; node != &o->placed; node = node->prev) {
         const struct session *s = LIST_ENTRY(node, struct session, placed_node);
         if (s->generate_index <= d->generates_seen) break;
+        MARK(status_is_behind);
         unseen += !s->answered;
     }
     offer_merge(o, d, unseen);
@@ -54,7 +56,10 @@ static void take_deployment(struct router_core *core, struct candidate *c, const
     if (o->status.info.model[0] && !d->info.model[0]) copy.groups &= ~(uint32_t)STATUS_INFO;
     bool known = strcmp(o->status.info.fingerprint, d->info.fingerprint) == 0 || !(copy.groups & STATUS_INFO);
     merge(o, &copy);
-    if (!known) o->pool->deployment->woken = core->woken = true; // somebody may wait for this fingerprint
+    if (!known) { // somebody may wait for this fingerprint
+        MARK(fingerprint_learned);
+        o->pool->deployment->woken = core->woken = true;
+    }
     if (o->pool->queue.count) core_dirty(core, o->pool);
 }
 
@@ -67,12 +72,17 @@ static void retire_others(struct candidate *c, const struct msg_status *m) {
             const struct deployment_info *info = &m->deployments[k].info;
             named = strcmp(info->model, d->model) == 0 && strcmp(info->deployment, d->name) == 0;
         }
-        if (!named) c->offers[i]->status.replicas_ready = 0;
+        if (named) continue;
+        MARK(offer_retired);
+        c->offers[i]->status.replicas_ready = 0;
     }
 }
 
 void candidate_on_status(struct router_core *core, struct candidate *c, const struct msg_status *m, ms_t now) {
-    if (m->seq <= c->status_seq) return; // doubled or late: values are absolute, the newer ones stand
+    if (m->seq <= c->status_seq) { // doubled or late: values are absolute, the newer ones stand
+        MARK(status_out_of_order);
+        return;
+    }
     c->status_seq = m->seq;
     if (m->has_life) {
         c->state = m->state <= LIFECYCLE_FAILED ? m->state : LIFECYCLE_FAILED;

@@ -1,5 +1,6 @@
 // What a session's candidate says about it, and how it reaches the requester: the log, acknowledgements, timers.
 #include "common/base/check.h"
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdio.h>
@@ -75,6 +76,7 @@ static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t 
     core->counters.records += n;
     alive(s, now);
     if (s->state == SESSION_PLACED) { // its Accepted was lost
+        MARK(accepted_by_records);
         take_fingerprint(s, s->offer->status.info.fingerprint);
         accepted(core, s);
     }
@@ -112,9 +114,11 @@ void session_on_tokens(struct router_core *core, struct session *s, struct link 
         core->counters.duplicates_dropped += m->records.count;
         break;
     case RX_GAP:
+        MARK(tokens_behind_a_gap);
         core->counters.gaps++;
         break;
     default: // nobody's, or an attempt that is over: its sender may stop
+        MARK(tokens_stale);
         core->counters.stale_dropped++;
         cancel_there(core, from, &m->key, &m->attempt);
         return;
@@ -146,18 +150,21 @@ void session_on_done(struct router_core *core, struct session *s, struct link *f
     switch (result) {
     case RX_DONE:
         if (s->state == SESSION_PLACED) {
+            MARK(accepted_by_done);
             take_fingerprint(s, s->offer->status.info.fingerprint);
             accepted(core, s);
         }
         session_complete(core, s, m, now);
         return;
     case RX_GAP:
+        MARK(done_behind_a_gap);
         core->counters.gaps++;
         break;
     case RX_INVALID:
         contradicted(core, s, now);
         return;
     case RX_STALE:
+        MARK(done_stale);
         core->counters.stale_dropped++;
         release_there(core, from, m);
         return;
@@ -173,10 +180,12 @@ void session_on_rejected(struct router_core *core, struct session *s, const stru
     s->refusals++;
     if (other_may) exclude(s);
     session_unplace(core, s, false);
+    if (m->kills) MARK(peer_reports_kills);
     suspicion_report(s, m->kills);
     if (suspicion_convicts(s)) {
         session_convict(core, s, now);
     } else if (!other_may || (s->refusals > REFUSALS_MAX && m->kills == 0)) {
+        MARK(refused_for_good);
         session_fail(core, s, &m->error, m->retry_after_ms, now);
     } else {
         session_again(core, s, &m->error, now);
@@ -226,9 +235,11 @@ static void spill(struct router_core *core, struct session *s, ms_t now) {
     region.work = region_work(s->prompt_expected, s->decode_expected);
     struct pool *other = s->relayed ? NULL : region_spill(s->deployment, s->pool, &region);
     if (other == NULL) {
+        MARK(spill_stays);
         s->retry_at = now + s->pool->spill_after_ms;
         return;
     }
+    MARK(spills_over);
     s->pool = other;
     session_unqueue(core, s);
     session_enqueue(core, s, now);
@@ -249,10 +260,15 @@ static void retry(struct router_core *core, struct session *s, ms_t now) {
 
 void session_tick(struct router_core *core, struct session *s, ms_t now) {
     if (s->give_up_at <= now) {
+        if (s->state == SESSION_ENDED)
+            MARK(unacked_given_up);
+        else
+            MARK(parked_given_up);
         session_end(core, s, now);
         return;
     }
     if (s->deadline_at <= now) {
+        MARK(deadline_passes);
         fail_attempt_for_good(core, s, ERR_DEADLINE, "the request's deadline passed", now);
         return;
     }

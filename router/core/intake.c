@@ -1,4 +1,5 @@
 // Requests that come in: new ones are checked, estimated and admitted or refused; known ones find their session again.
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdio.h>
@@ -34,7 +35,10 @@ bool intake_pin(const struct router_core *core, const struct deployment *d, cons
 }
 
 static err_id validate(const struct router_core *core, const struct msg_generate *g, bool relayed, struct error *e) {
-    if (core->draining) return error_set(e, ERR_DRAINING, "this router is shutting down");
+    if (core->draining) {
+        MARK(draining_refuses);
+        return error_set(e, ERR_DRAINING, "this router is shutting down");
+    }
     if (g->hops > HOPS_MAX) return error_set(e, ERR_INVALID_ARGUMENT, "the request came through %u routers", g->hops);
     if (relayed && g->attempt.router == 0) return error_set(e, ERR_PROTOCOL, "a relayed request names its attempt");
     if (g->key.choice >= CHOICES_MAX) {
@@ -67,6 +71,7 @@ static err_id admit(struct router_core *core, struct deployment *d, struct admis
         uint32_t later;
         if (d->pools[i] == *pool || d->pools[i]->usable == 0) continue;
         if (admission_check(&limits, d->pools[i], a, &later, &other) != ERR_NONE) continue;
+        MARK(admitted_elsewhere);
         *pool = d->pools[i];
         return ERR_NONE;
     }
@@ -164,15 +169,18 @@ static bool again(struct router_core *core, struct link *link, struct session *s
     }
     if (order > 0) { // its owner has given the old attempt up; a client: it was at another router meanwhile
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {s->key, s->attempt, g->attempt}};
+        MARK(generate_moves_on);
         if (s->requester && s->requester != link) core_say(core, s->requester->id, &m);
         session_end(core, s, now);
         return false;
     }
     if (order < 0) {
+        MARK(generate_too_late);
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {g->key, g->attempt, s->attempt}};
         core_say(core, link->id, &m);
         return true;
     }
+    MARK(generate_attaches);
     session_attach(core, s, link, g->records.count, now);
     return true;
 }

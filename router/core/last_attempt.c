@@ -1,6 +1,7 @@
 #include "router/core/last_attempt.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 
 #include <stdlib.h>
 
@@ -41,6 +42,7 @@ void last_attempt_note(struct last_attempts *l, const struct stream_key *key, ui
 
 uint32_t last_attempt_counter(const struct last_attempts *l, const struct stream_key *key) {
     const struct last_attempt *a = find(l, key);
+    if (a) MARK(attempt_number_remembered);
     return a ? a->counter : 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "common/base/hash.h"
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdio.h>
@@ -82,6 +83,7 @@ void link_drop(struct router_core *core, struct link *link, bool dead, ms_t now)
 void link_heard(struct router_core *core, struct link *link, ms_t now) {
     link_health_heard(&link->health, now);
     if (!link->suspect) return;
+    MARK(suspect_recovers);
     link->suspect = false;
     if (link->candidate) {
         link->candidate->suspect = false;
@@ -146,6 +148,7 @@ static void resume_sessions(struct router_core *core, struct candidate *c, ms_t 
             if (s->answered) {
                 entries[n++] = (struct sync_entry){s->key, s->attempt, record_log_count(s->log)};
             } else { // the Generate may not have come: it is sent again with the next tick
+                MARK(generate_after_reconnect);
                 s->watch_at = now;
                 session_arm(core, s);
             }
@@ -164,8 +167,12 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
     if (link->candidate && link->candidate != c) candidate_die(core, link->candidate, now); // it has changed its name
     if (c && c->link != link) {
         struct link *old = c->link;
-        if (link->id < old->id) return false;
+        if (link->id < old->id) {
+            MARK(hello_over_an_old_link);
+            return false;
+        }
         if (c->incarnation == m->incarnation) {
+            MARK(candidate_resumed);
             old->candidate = NULL;
             link->candidate = c;
             c->link = link;
@@ -174,6 +181,7 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
             c->suspect = false;
             resume_sessions(core, c, now);
         } else {
+            MARK(candidate_restarted);
             c = NULL;
         }
         link_drop(core, old, true, now);
@@ -220,10 +228,12 @@ void link_tick(struct router_core *core, struct link *link, ms_t now) {
     struct link_timers t = timers_of(core, link);
     enum link_state state = link_health_state(&link->health, &t, now);
     if (state == LINK_DEAD) {
+        MARK(link_is_dead);
         link_drop(core, link, true, now);
         return;
     }
     if (state == LINK_SUSPECT && !link->suspect) {
+        MARK(link_is_suspect);
         link->suspect = true;
         core->counters.suspects++;
         if (link->candidate) {

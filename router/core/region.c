@@ -1,5 +1,7 @@
 #include "router/core/region.h"
 
+#include "common/base/mark.h"
+
 // Without constraints every pool with a usable offer will do: no need to walk its offers.
 static bool able(const struct pool *p, const struct route_request *r) {
     if (p->usable == 0) return false;
@@ -49,10 +51,16 @@ static int index_of(const struct deployment *d, const bool *ables, const struct 
 
 static int weighted(struct deployment *d, const struct region_request *r, const bool *ables, struct share *const *shares) {
     int chosen = r->route->replicas_only ? -1 : share_next(shares, ables, d->n_pools, r->work);
-    if (chosen < 0) chosen = unweighted(d, ables);
+    if (chosen < 0) {
+        MARK(no_weighted_region);
+        chosen = unweighted(d, ables);
+    }
     if (waits_too_long(d->pools[chosen])) {
         int other = least_wait(d, ables);
-        if (pool_wait_s(d->pools[other]) < pool_wait_s(d->pools[chosen])) chosen = other;
+        if (pool_wait_s(d->pools[other]) < pool_wait_s(d->pools[chosen])) {
+            MARK(region_is_too_slow);
+            chosen = other;
+        }
     }
     return chosen;
 }

@@ -1,6 +1,7 @@
 #include "router/core/route.h"
 
 #include "common/base/hash.h"
+#include "common/base/mark.h"
 
 // A candidate whose service takes this much longer than the fastest one's is "slow": waiting may be better.
 static const double SLOW = 1.25;
@@ -81,11 +82,18 @@ static struct survey look_around(const struct pool *pool, const struct route_req
 struct route route(struct pool *pool, const struct route_request *r, uint64_t random) {
     struct survey v = look_around(pool, r, random);
     if (v.allowed == 0) return (struct route){ROUTE_NOWHERE, NULL};
-    if (v.best == NULL) return (struct route){ROUTE_WAIT, NULL};
+    if (v.best == NULL) {
+        MARK(everyone_is_full);
+        return (struct route){ROUTE_WAIT, NULL};
+    }
     if (service_s(v.best, r) > v.fastest_s * SLOW) {
         double end = end_s(v.best, r), waited = r->ahead_s + v.fastest_s * (1 + SLOT_WAIT);
         bool misses = end > r->budget_s && waited <= r->budget_s;
-        if (end > waited * INDIFFERENCE || misses) return (struct route){ROUTE_WAIT_FASTER, NULL};
+        if (end > waited * INDIFFERENCE || misses) {
+            MARK(waits_for_a_faster_one);
+            return (struct route){ROUTE_WAIT_FASTER, NULL};
+        }
+        MARK(takes_a_slower_one);
     }
     return (struct route){ROUTE_PLACE, v.best};
 }

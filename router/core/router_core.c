@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "common/base/hash.h"
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdlib.h>
@@ -23,6 +24,7 @@ static void wire_send(void *ctx, link_id id, const struct msg *m) { core_say(ctx
 void core_begin(struct router_core *core, ms_t now) {
     ms_t away = now - core->now, usual = core->options.timers.heartbeat_ms + core->options.timers.suspect_ms / 2;
     if (away > usual) {
+        MARK(router_was_away);
         LIST_FOREACH(node, &core->link_list) { LIST_ENTRY(node, struct link, node)->health.heard_at += away; }
     }
     core->now = now;
@@ -90,6 +92,7 @@ static void dispatch_fresh(struct router_core *core, struct pool *pool, ms_t now
 static void dispatch(struct router_core *core, struct pool *pool, ms_t now) {
     struct wait_queue *q = &pool->queue;
     if (pool->usable == 0) {
+        MARK(region_lost_its_last);
         while (!list_empty(&q->urgent)) move_on(core, waiting(q->urgent.next), now);
         while (!list_empty(&q->fresh)) move_on(core, waiting(q->fresh.next), now);
         return;

@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "common/base/hash.h"
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <stdio.h>
@@ -125,6 +126,7 @@ void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
     struct error none = {0};
     if (s->request.pin[0] &&
         !intake_pin(core, s->deployment, &s->request, s->n_excluded, s->excluded, &s->pin_elsewhere, &none)) {
+        MARK(pin_is_gone);
         session_fail(core, s, &none, 0, now);
         return;
     }
@@ -138,11 +140,14 @@ void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
         wait_in(core, s, &pool->queue, pool->spill_after_ms ? now + pool->spill_after_ms : MS_NEVER);
         core_dirty(core, pool);
     } else if (s->relayed) {
+        MARK(relay_has_nowhere);
         error_set(&none, ERR_UNAVAILABLE, "no replica of %s is ready in region %s", s->request.model,
                   core->options.self.region);
         session_fail(core, s, &none, 0, now);
     } else {
+        MARK(session_homeless);
         bool pause = s->n_excluded > 0; // everyone refused it: once more, a little later
+        if (pause) MARK(everyone_refused);
         if (!s->request.pin[0]) s->n_excluded = 0;
         wait_in(core, s, &s->deployment->homeless, pause ? now + REFUSED_PAUSE_MS : MS_NEVER);
     }
@@ -206,8 +211,10 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
 void session_ask_again(struct router_core *core, struct session *s, ms_t now) {
     link_id link = s->rx.link;
     if (s->state == SESSION_PLACED) {
+        MARK(generate_repeated);
         send_generate(core, s, now);
     } else {
+        MARK(sync_repeated);
         struct sync_entry entry = {s->key, s->attempt, record_log_count(s->log)};
         struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
         core_say(core, link, &m);
@@ -236,14 +243,18 @@ void session_unplace(struct router_core *core, struct session *s, bool tell) {
 }
 
 void session_again(struct router_core *core, struct session *s, const struct error *why, ms_t now) {
-    if (s->relayed)
+    if (s->relayed) {
+        MARK(relay_reports_failure);
         session_fail(core, s, why, 0, now);
-    else
+    } else {
+        MARK(next_attempt);
         session_enqueue(core, s, now);
+    }
 }
 
 void session_convict(struct router_core *core, struct session *s, ms_t now) {
     struct error why = {0};
+    MARK(request_convicted);
     core->counters.poisoned++;
     error_set(&why, ERR_POISON_REQUEST, "the request was refused because %u workers died while serving it",
               s->suspicion.deaths);
@@ -252,6 +263,7 @@ void session_convict(struct router_core *core, struct session *s, ms_t now) {
 
 // A worker whose connection alone was lost turns up again soon, and acquits it.
 static void adjourn(struct router_core *core, struct session *s, ms_t now) {
+    MARK(verdict_adjourned);
     s->state = SESSION_QUEUED;
     wait_in(core, s, &core->adjourned, now + core->options.timers.dead_ms);
 }
@@ -326,7 +338,10 @@ void session_complete(struct router_core *core, struct session *s, const struct 
 }
 
 void session_cancel(struct router_core *core, struct session *s, ms_t now) {
-    if (s->state == SESSION_ENDED) return; // its Done is under way
+    if (s->state == SESSION_ENDED) { // its Done is under way
+        MARK(cancel_after_done);
+        return;
+    }
     leave(core, s, true);
     core->counters.cancelled++;
     s->done = (struct msg_done){.n_tokens = record_log_count(s->log), .finish = FINISH_CANCELLED};
@@ -342,6 +357,7 @@ void session_cancel(struct router_core *core, struct session *s, ms_t now) {
 
 // The client of the HTTP front is gone but may come back, over whichever link: the session is nobody's for a while.
 void session_abandon(struct router_core *core, struct session *s, ms_t now) {
+    MARK(session_abandoned);
     s->local = false;
     s->user = NULL;
     session_park(core, s, now);

@@ -1,5 +1,6 @@
 #include "router/core/suspicion.h"
 
+#include "common/base/mark.h"
 #include "router/core/core.h"
 
 #include <string.h>
@@ -17,7 +18,10 @@ static bool reached(const struct router_core *core, const struct session *s, con
 }
 
 void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {
-    if (!reached(core, s, c, now)) return;
+    if (!reached(core, s, c, now)) {
+        MARK(never_reached_the_dead);
+        return;
+    }
     suspicion_report(s, 1);
     s->suspicion.victims[0] = c->incarnation;
     struct victims *v = &core->victims;
@@ -68,9 +72,11 @@ void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
     LIST_FOREACH(node, &core->session_list) {
         struct session *s = LIST_ENTRY(node, struct session, node);
         if (s->state == SESSION_ENDED || !forget_victim(&s->suspicion, incarnation)) continue;
+        MARK(acquitted);
         s->suspicion.deaths--;
         if (--s->suspicion.kills == 0) suspicion_clear(core, s);
         if (s->wait.queue != &core->adjourned) continue;
+        MARK(verdict_reversed);
         s->retry_at = core->now;
         session_arm(core, s);
     }

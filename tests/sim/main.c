@@ -1,4 +1,5 @@
 // shoal-sim: runs seeds, reports. The only place with a clock, signals and global state.
+#include "tests/sim/marks.h"
 #include "tests/sim/summary.h"
 
 #include "common/base/check.h"
@@ -86,6 +87,13 @@ static void show_progress(const struct sim_options *o, uint64_t done, uint64_t a
             (unsigned long long)total->seed, done == all ? "\n" : "");
 }
 
+static bool all_marks_hit(void) {
+    uint32_t missing = marks_missing(stderr);
+    fprintf(stderr, "%u of %u coverage marks were not hit%s\n", missing, marks_count(),
+            missing ? ": run more seeds, or find out which fault or check is missing" : "");
+    return missing == 0;
+}
+
 int main(int argc, char **argv) {
     struct sim_options o;
     int code;
@@ -110,5 +118,6 @@ int main(int argc, char **argv) {
         if (o.progress && all > 1) show_progress(&o, k + 1, all, &total);
     }
     if (all > 1) summary_print(&total, all, stdout);
+    if (o.marks) total.ok &= all_marks_hit();
     return total.ok != o.caught ? 0 : 1;
 }

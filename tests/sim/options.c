@@ -18,6 +18,7 @@ static const char *const help =
     "  --caught           with --bug: exit code 0 as soon as a seed catches it, 1 if none does\n"
     "  --unsalted         tokens don't depend on who computes them: answers must equal an undisturbed run\n"
     "  --check            the cores' invariants after every turn instead of every 64th\n"
+    "  --marks            print how often each coverage mark was hit; success needs all of them\n"
     "  --trace            after a failure, print what happened before it\n"
     "  --help\n"
     "\n"
@@ -105,6 +106,7 @@ static bool take_switch(const char *name, struct sim_options *o) {
                   : strcmp(name, "--caught") == 0 ? &o->caught
                   : strcmp(name, "--trace") == 0  ? &o->trace
                   : strcmp(name, "--check") == 0  ? &o->check_all
+                  : strcmp(name, "--marks") == 0  ? &o->marks
                                                   : NULL;
     if (where) *where = true;
     return where != NULL;

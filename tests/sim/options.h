@@ -22,6 +22,7 @@ struct sim_options {
     bool check_all; // the cores' own invariants after every event instead of every 64th
     bool caught;    // a deliberate bug must be caught: success is a broken rule, and the first one ends the range
     bool progress;  // a bar on the terminal
+    bool marks;     // every coverage mark must be hit by some seed
 };
 
 // false: a sentence was printed to stderr (or --help to stdout, then *exit_code is 0).

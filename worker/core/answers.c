@@ -2,6 +2,7 @@
 #include "worker/core/core.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 
 #include <stdio.h>
 
@@ -72,6 +73,7 @@ static void set_pause(struct worker_core *core, struct stream *s) {
 
 void answer_park(struct worker_core *core, struct stream *s) {
     if (s->tx.link == 0) return;
+    MARK(stream_parked);
     stream_tx_detach(&s->tx);
     s->parked_at = core->now;
     set_pause(core, s);
@@ -137,6 +139,7 @@ void answer_give_up(struct worker_core *core, struct stream *s, err_id id, const
 
 void answer_token(struct worker_core *core, struct stream *s, const struct worker_token *token) {
     if (token->nan) {
+        MARK(token_is_nan);
         struct error e = {0};
         core->counters.numeric_errors++;
         error_set(&e, ERR_NUMERIC, "the model produced values that are not numbers at token %u of the answer",
@@ -163,9 +166,11 @@ void answer_token(struct worker_core *core, struct stream *s, const struct worke
 
 static void deadline_passed(struct worker_core *core, struct stream *s) {
     if (s->state == STREAM_PREPARING) {
+        MARK(deadline_before_accepted);
         answer_give_up(core, s, ERR_DEADLINE, "the request's deadline passed before it was accepted");
         return;
     }
+    MARK(deadline_in_the_answer);
     struct error e = {0};
     error_set(&e, ERR_DEADLINE, "the request's deadline passed after %u tokens", record_log_count(s->log));
     answer_finish(core, s, FINISH_ERROR, &e);
@@ -178,6 +183,12 @@ static void tick_stream(struct worker_core *core, struct stream *s) {
         if (gone) return;
     }
     if (expires_at(core, s) <= core->now) {
+        if (s->state != STREAM_ENDED)
+            MARK(orphan_expires);
+        else if (!s->tx.done_acked)
+            MARK(unclaimed_expires);
+        else
+            MARK(kept_log_expires);
         answer_drop(core, s);
         return;
     }

@@ -1,4 +1,5 @@
 // The life of a worker: loading, serving, draining, failed.
+#include "common/base/mark.h"
 #include "worker/core/core.h"
 
 #include <stdio.h>
@@ -52,6 +53,7 @@ static void settle_all(struct worker_core *core) {
 void worker_core_failed(struct worker_core *core, ms_t now) {
     core_enter(core, now);
     if (core->life != LIFECYCLE_FAILED) {
+        MARK(engine_failed);
         scheduler_abandon(&core->scheduler);
         give_up_all(core, ERR_WORKER_LOST, "the engine of the worker failed");
         settle_all(core);
@@ -71,6 +73,7 @@ void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now)
 
 void lifecycle_tick(struct worker_core *core) {
     if (core->drain_deadline_at > core->now || core->life == LIFECYCLE_FAILED) return;
+    if (core->streams.n_preparing + core->streams.n_live > 0) MARK(drain_cuts_short);
     give_up_all(core, ERR_DRAINING, "the worker shut down before the answer was complete");
     core->drain_deadline_at = MS_NEVER;
 }

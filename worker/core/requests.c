@@ -4,6 +4,7 @@
 
 #include "common/base/check.h"
 #include "common/base/hash.h"
+#include "common/base/mark.h"
 
 #include <string.h>
 
@@ -21,6 +22,7 @@ static void say_superseded(struct worker_core *core, link_id link, const struct 
 
 // A stream that a later attempt has replaced ends without a Done; whoever still listens to it over another link is told.
 static void supersede(struct worker_core *core, struct stream *s, link_id by_link, const struct attempt *by) {
+    MARK(stream_replaced);
     core->counters.superseded++;
     if (s->tx.link != 0 && s->tx.link != by_link) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, by);
     answer_drop(core, s);
@@ -32,7 +34,10 @@ static struct stream *locate(struct worker_core *core, const struct link *link, 
                              const struct attempt *attempt) {
     struct stream *s = streams_find(&core->streams, key);
     int order = s == NULL ? 1 : attempt_compare(attempt, &s->tx.attempt);
-    if (order < 0) say_superseded(core, link->id, key, attempt, &s->tx.attempt);
+    if (order < 0) {
+        MARK(asked_for_an_old_attempt);
+        say_superseded(core, link->id, key, attempt, &s->tx.attempt);
+    }
     if (order > 0) say_unknown(core, link->id, key, attempt);
     return order == 0 ? s : NULL;
 }
@@ -119,11 +124,15 @@ static bool agrees(const struct stream *s, const struct msg_generate *g) {
     if (s->request != request_hash(g) || g->records.count > record_log_count(s->log)) return false;
     if (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS) return false;
     for (uint32_t i = 0; i < g->records.count; i++)
-        if (records_get(&g->records, i).token != record_log_get(s->log, i).token) return false;
+        if (records_get(&g->records, i).token != record_log_get(s->log, i).token) {
+            MARK(records_differ);
+            return false;
+        }
     return true;
 }
 
 static void take_over(struct worker_core *core, struct link *link, struct stream *s, const struct msg_generate *g) {
+    MARK(stream_taken_over);
     core->counters.superseded++;
     if (s->tx.link != 0 && s->tx.link != link->id) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, &g->attempt);
     if (s->state != STREAM_ENDED) s->deadline_at = g->deadline_ms > 0 ? core->now + g->deadline_ms : MS_NEVER;
@@ -144,10 +153,12 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
     struct stream *s = streams_find(&core->streams, &g->key);
     int order = s == NULL ? 1 : attempt_compare(&g->attempt, &s->tx.attempt);
     if (order == 0) {
+        MARK(generate_came_again);
         attach(core, link, s, &g->attempt, g->records.count);
         return;
     }
     if (order < 0) {
+        MARK(generate_of_an_old_attempt);
         say_superseded(core, link->id, &g->key, &g->attempt, &s->tx.attempt);
         return;
     }
@@ -191,7 +202,10 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     sequence_init(&s->seq, p->tokens, p->n_tokens, space, core->options.block_tokens);
     s->seq.user = s->user;
     s->seq.resumed = s->n_given > 0;
-    if (pause_at != UINT32_MAX) s->seq.pause_at = pause_at + p->n_tokens; // parked while it was prepared
+    if (pause_at != UINT32_MAX) { // parked while it was prepared
+        MARK(parked_while_prepared);
+        s->seq.pause_at = pause_at + p->n_tokens;
+    }
     for (uint32_t i = 0; i < s->n_given; i++) sequence_append(&s->seq, record_log_get(s->log, i).token);
 }
 
@@ -201,12 +215,15 @@ static void accept(struct worker_core *core, struct stream *s, const struct prep
     streams_set_state(&core->streams, s, STREAM_LIVE);
     answer_accepted(core, s);
     status_touch(core, STATUS_LOAD);
-    if (p->verdict != TEXT_GO_ON)
+    if (p->verdict != TEXT_GO_ON) {
+        MARK(given_records_end_it);
         answer_finish(core, s, p->verdict == TEXT_STOP ? FINISH_STOP : FINISH_TOOL_CALLS, NULL);
-    else if (s->n_given >= s->max_tokens)
+    } else if (s->n_given >= s->max_tokens) {
+        MARK(given_records_are_all);
         answer_finish(core, s, FINISH_LENGTH, NULL);
-    else
+    } else {
         scheduler_enqueue(&core->scheduler, &s->seq);
+    }
 }
 
 void worker_core_prepared(struct worker_core *core, uint64_t ticket, const struct prepared *p, ms_t now) {
@@ -214,6 +231,7 @@ void worker_core_prepared(struct worker_core *core, uint64_t ticket, const struc
     struct stream *s = streams_by_ticket(&core->streams, ticket);
     struct error e = {0};
     if (s == NULL) { // dropped or ended meanwhile
+        MARK(prepared_in_vain);
         if (p->user != NULL) core->hooks.release(core->hooks.ctx, p->user);
     } else {
         s->user = p->user;
@@ -244,10 +262,12 @@ void request_resend(struct worker_core *core, struct link *link, const struct ms
     if (s == NULL || core->options.bug == WORKER_BUG_RESEND_IGNORED) return;
     core->counters.resends++;
     s->heard_at = core->now;
-    if (s->tx.link != link->id)
+    if (s->tx.link != link->id) {
+        MARK(resend_over_another_link);
         answer_attach(core, s, link->id, m->from);
-    else if (s->state != STREAM_PREPARING)
+    } else if (s->state != STREAM_PREPARING) {
         stream_tx_on_resend(&s->tx, m, s->log, &core->out, core->now);
+    }
     answer_pump(core, s);
 }
 
@@ -267,6 +287,7 @@ void request_cancel(struct worker_core *core, struct link *link, const struct ms
     int order = s == NULL ? 1 : attempt_compare(&m->attempt, &s->tx.attempt);
     if (order < 0) return; // about an earlier one
     if (order > 0) {
+        MARK(cancel_of_unknown);
         if (s != NULL) supersede(core, s, link->id, &m->attempt);
         say_unknown(core, link->id, &m->key, &m->attempt);
         return;

@@ -1,6 +1,7 @@
 #include "worker/core/scheduler.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 
 #include <stdlib.h>
 
@@ -60,6 +61,7 @@ void scheduler_enqueue(struct scheduler *s, struct sequence *seq) {
         for (struct sequence *before = s->last; before != NULL; before = before->prev) {
             bool yields = !before->resumed && before->age == SEQUENCE_AGE_NONE && before->overtaken < OVERTAKEN_MAX;
             if (!yields) break;
+            MARK(resumed_overtakes);
             before->overtaken++;
             at = before;
         }
@@ -71,6 +73,7 @@ void scheduler_enqueue(struct scheduler *s, struct sequence *seq) {
 static void enqueue_again(struct scheduler *s, struct sequence *seq) {
     struct sequence *at = s->first;
     while (at != NULL && at->age < seq->age) at = at->next;
+    if (at != s->first) MARK(waits_behind_older_ones);
     insert_before(s, seq, at);
 }
 
@@ -112,6 +115,7 @@ void scheduler_settle(struct scheduler *s, struct sequence *seq) {
 }
 
 static void preempt(struct scheduler *s, struct sequence *seq) {
+    MARK(preempted);
     stop_running(s, seq, SEQUENCE_LEAVING);
     s->preemptions++;
     scheduler_settle(s, seq);
@@ -120,6 +124,7 @@ static void preempt(struct scheduler *s, struct sequence *seq) {
 void scheduler_end(struct scheduler *s, struct sequence *seq, bool cut_short) {
     if (seq->state == SEQUENCE_ENDED) return;
     seq->cut_short = cut_short;
+    if (seq->in_flight > 0) MARK(ended_with_a_plan_under_way);
     if (seq->state == SEQUENCE_WAITING) unlink_waiting(s, seq);
     if (seq->state == SEQUENCE_RUNNING) stop_running(s, seq, SEQUENCE_ENDED);
     seq->state = SEQUENCE_ENDED;
@@ -133,7 +138,10 @@ bool scheduler_idle(const struct sequence *seq) {
 // The youngest paused sequence, else the youngest.
 static struct sequence *victim(const struct scheduler *s, bool paused_only) {
     for (uint32_t i = s->n_running; i > 0; i--)
-        if (sequence_paused(s->running[i - 1])) return s->running[i - 1];
+        if (sequence_paused(s->running[i - 1])) {
+            MARK(paused_one_leaves);
+            return s->running[i - 1];
+        }
     return paused_only || s->n_running == 0 ? NULL : s->running[s->n_running - 1];
 }
 
@@ -141,7 +149,10 @@ static struct sequence *victim(const struct scheduler *s, bool paused_only) {
 // back already. False: not in this plan.
 static bool make_room(struct scheduler *s, const struct sequence *seq) {
     while (s->blocks.n_free == 0) {
-        if (s->n_leaving > 0) return false;
+        if (s->n_leaving > 0) {
+            MARK(blocks_on_their_way_back);
+            return false;
+        }
         preempt(s, victim(s, false));
         if (seq->state != SEQUENCE_RUNNING) return false;
     }
@@ -169,6 +180,7 @@ static void add_row(struct scheduler *s, struct making *m, struct sequence *seq,
     struct plan_row row = {.slot = seq->slot, .q_len = q_len, .pos = seq->planned, .adapter = PLAN_NO_ADAPTER};
     row.logits = end == seq->n_tokens + seq->unsampled ? PLAN_LOGITS_LAST : PLAN_LOGITS_NONE;
     if (on_device) {
+        MARK(token_still_on_the_device);
         row.pos = PLAN_POS_DEVICE;
         row.token_off = PLAN_TOKEN_DEVICE;
     } else {
@@ -204,7 +216,10 @@ static void add_chunk(struct scheduler *s, struct making *m, struct sequence *se
     if (!sequence_may_run(seq)) return;
     uint32_t q_len = seq->n_tokens - seq->planned;
     if (q_len > s->chunk_tokens) q_len = s->chunk_tokens;
-    if (q_len > m->budget) q_len = m->budget;
+    if (q_len > m->budget) {
+        MARK(chunk_cut_by_budget);
+        q_len = m->budget;
+    }
     if (q_len == 0 || m->plan->n_entries == s->max_seqs) return;
     add_row(s, m, seq, q_len);
     m->plan->prefill_tokens += q_len;
@@ -245,7 +260,10 @@ static struct sequence *next_waiting(const struct scheduler *s) {
 static void admit_waiting(struct scheduler *s, struct making *m) {
     struct sequence *seq, *paused;
     while (m->budget > 0 && m->plan->n_entries < s->max_seqs && (seq = next_waiting(s)) != NULL) {
-        while (!has_room(s, seq) && s->n_leaving == 0 && (paused = victim(s, true)) != NULL) preempt(s, paused);
+        while (!has_room(s, seq) && s->n_leaving == 0 && (paused = victim(s, true)) != NULL) {
+            MARK(paused_one_makes_room);
+            preempt(s, paused);
+        }
         if (!has_room(s, seq)) return;
         admit(s, seq);
         add_chunk(s, m, seq);

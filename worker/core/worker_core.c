@@ -1,6 +1,7 @@
 #include "worker/core/core.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 
 #include <stdlib.h>
 
@@ -128,6 +129,7 @@ static void on_hello(struct worker_core *core, struct link *link, const struct m
 // Nothing but Hello is valid before the other side's: asks for it, not more often than a heartbeat.
 static void on_stranger(struct worker_core *core, struct link *link, const struct msg *m) {
     if (m->kind != MSG_STATUS) core->counters.protocol_errors++;
+    MARK(stranger);
     if (core->now - link->asked_at < link->heartbeat_ms) return;
     link->asked_at = core->now;
     status_hello(core, link, true);
@@ -219,6 +221,7 @@ ms_t worker_core_tick(struct worker_core *core, ms_t now) {
     for (uint32_t i = core->links.count; i > 0; i--) {
         struct link *link = core->links.links[i - 1];
         if (link_health_state(&link->health, &core->options.timers, core->now) != LINK_DEAD) continue;
+        MARK(router_link_is_dead);
         link_note_dead(&core->links, link->id);
         core_link_lost(core, link);
     }
