@@ -193,6 +193,7 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
     if (s->placed_before) core->counters.replacements++;
     s->placed_before = true;
     s->placed_at = now;
+    s->placed_with = record_log_count(s->log);
     s->state = SESSION_PLACED;
     s->offer = o;
     s->answered = false;
@@ -295,7 +296,7 @@ void session_fail(struct router_core *core, struct session *s, const struct erro
     struct msg m = {.kind = MSG_REJECTED};
     m.rejected = (struct msg_rejected){.key = s->key, .attempt = s->attempt, .error = *why};
     m.rejected.retry_after_ms = retry_after_ms;
-    m.rejected.kills = s->relayed ? s->suspicion.deaths : 0;
+    m.rejected.kills = s->relayed ? s->suspicion.kills : 0;
     snprintf(m.rejected.replica, sizeof m.rejected.replica, "%s", s->replica);
     s->rejected = m.rejected;
     if (s->local) {

@@ -71,6 +71,7 @@ struct session {
     bool answered;                     // in this attempt: Accepted or Tokens came
     struct suspicion suspicion;
     ms_t placed_at;
+    uint32_t placed_with; // records
     ms_t watch_at;
     uint32_t watch_ms;
     uint32_t refusals;

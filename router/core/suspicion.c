@@ -17,13 +17,25 @@ static bool reached(const struct router_core *core, const struct session *s, con
     return h->heard_at - s->placed_at <= 2 * (ms_t)h->rtt_ms + 2 * (ms_t)t->heartbeat_ms;
 }
 
+static void note_loss(struct suspicion *x, incarnation_t worker, bool kill) {
+    if (x->deaths == DEATHS_MAX) return;
+    x->lost[x->deaths].worker = worker;
+    x->lost[x->deaths++].kill = kill;
+    x->kills += kill;
+}
+
+static bool newcomer(const struct session *s, const struct candidate *c) {
+    uint32_t sessions = 0;
+    for (uint32_t i = 0; i < c->n_offers; i++) sessions += c->offers[i]->own;
+    return sessions == 1 || record_log_count(s->log) - s->placed_with < MATURE_RECORDS;
+}
+
 void suspicion_blame(struct router_core *core, struct session *s, const struct candidate *c, ms_t now) {
     if (!reached(core, s, c, now)) {
         MARK(never_reached_the_dead);
         return;
     }
-    suspicion_report(s, 1);
-    s->suspicion.victims[0] = c->incarnation;
+    note_loss(&s->suspicion, c->incarnation, newcomer(s, c));
     struct victims *v = &core->victims;
     uint32_t last = (v->next + VICTIMS_MAX - 1) % VICTIMS_MAX;
     if (v->incarnations[last] == c->incarnation) return; // the same death, another session
@@ -32,11 +44,7 @@ void suspicion_blame(struct router_core *core, struct session *s, const struct c
 }
 
 void suspicion_report(struct session *s, uint32_t kills) {
-    if (kills == 0) return;
-    s->suspicion.kills += kills;
-    s->suspicion.deaths += kills;
-    memmove(s->suspicion.victims + 1, s->suspicion.victims, (KILLS_MAX - 1) * sizeof s->suspicion.victims[0]);
-    s->suspicion.victims[0] = 0;
+    for (uint32_t i = 0; i < kills && i < DEATHS_MAX; i++) note_loss(&s->suspicion, 0, true);
 }
 
 bool suspicion_convicts(const struct session *s) {
@@ -45,20 +53,21 @@ bool suspicion_convicts(const struct session *s) {
 
 void suspicion_clear(struct router_core *core, struct session *s) {
     s->suspicion.kills = 0;
-    memset(s->suspicion.victims, 0, sizeof s->suspicion.victims);
+    for (uint32_t i = 0; i < s->suspicion.deaths; i++) s->suspicion.lost[i].kill = false;
     if (!s->suspicion.unproven) return;
     s->suspicion.unproven = false;
     s->offer->candidate->unproven--;
     core_dirty(core, s->offer->pool);
 }
 
-static bool forget_victim(struct suspicion *x, incarnation_t incarnation) {
-    for (uint32_t i = 0; i < KILLS_MAX; i++) {
-        if (x->victims[i] != incarnation) continue;
-        x->victims[i] = 0;
-        return true;
-    }
-    return false;
+static bool found_alive(struct suspicion *x, incarnation_t worker) {
+    uint32_t i = 0;
+    while (i < x->deaths && x->lost[i].worker != worker) i++;
+    if (i == x->deaths) return false;
+    x->kills -= x->lost[i].kill;
+    x->deaths--;
+    memmove(x->lost + i, x->lost + i + 1, (x->deaths - i) * sizeof x->lost[0]);
+    return true;
 }
 
 void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
@@ -71,10 +80,9 @@ void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
     if (!missed) return;
     LIST_FOREACH(node, &core->session_list) {
         struct session *s = LIST_ENTRY(node, struct session, node);
-        if (s->state == SESSION_ENDED || !forget_victim(&s->suspicion, incarnation)) continue;
+        if (s->state == SESSION_ENDED || !found_alive(&s->suspicion, incarnation)) continue;
         MARK(acquitted);
-        s->suspicion.deaths--;
-        if (--s->suspicion.kills == 0) suspicion_clear(core, s);
+        if (s->suspicion.kills == 0) suspicion_clear(core, s);
         if (s->wait.queue != &core->adjourned) continue;
         MARK(verdict_reversed);
         s->retry_at = core->now;

@@ -178,6 +178,28 @@ static void a_worker_that_turns_up_again_was_not_killed(void **state) {
     world_fini(&w);
 }
 
+static void sessions_that_ran_well_before_their_worker_died_are_placed_again_together(void **state) {
+    enum { RUNNING = 3 };
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 8);
+    for (uint32_t i = 0; i < RUNNING + 2; i++) { // the last two have not got a record when it dies
+        world_submit(&w, "m", 40, 40, 40, 0);
+        struct msg_generate g = *script_generate(&w, a);
+        script_accepted(&w, a, &g);
+        if (i < RUNNING) script_tokens(&w, a, &g, 0, 20);
+    }
+    link_id b = script_worker(&w, "b", 8);
+    world_forget(&w);
+    router_core_link_closed(w.core, a, w.now);
+    assert_int_equal(world_count(&w, b, MSG_GENERATE), RUNNING + 1); // of the two suspects one waits
+    for (uint32_t i = 0; i < RUNNING + 2; i++) {
+        router_core_cancel(w.core, w.requests[i].session, w.now);
+        w.requests[i].session = NULL;
+    }
+    world_fini(&w);
+}
+
 static void two_connections_lost_at_once_are_no_deaths_if_the_workers_turn_up_again(void **state) {
     struct world w;
     script_world(&w);
@@ -511,6 +533,7 @@ int main(void) {
         cmocka_unit_test(workers_that_died_before_the_request_came_are_not_held_against_it),
         cmocka_unit_test(workers_that_spoke_on_without_having_seen_the_request_did_not_die_of_it),
         cmocka_unit_test(a_worker_that_turns_up_again_was_not_killed),
+        cmocka_unit_test(sessions_that_ran_well_before_their_worker_died_are_placed_again_together),
         cmocka_unit_test(two_connections_lost_at_once_are_no_deaths_if_the_workers_turn_up_again),
         cmocka_unit_test(what_an_earlier_attempt_still_says_is_dropped_and_cancelled),
         cmocka_unit_test(a_process_that_reconnects_gets_sync_and_goes_on_with_the_same_attempt),
