@@ -71,6 +71,21 @@ static err_id dec_generate(const Shoal__Generate *from, struct codec_arena *a, s
     return ERR_NONE;
 }
 
+static err_id dec_attach(const Shoal__Attach *from, struct codec_arena *a, struct msg_attach *out, struct error *e) {
+    BEGIN(from, out);
+    NAME(from, out, fingerprint);
+    NAME(from, out, model);
+    NAME(from, out, deployment);
+    NAME(from, out, tenant);
+    TRY(dec_tokens_number(from->next, "next", e));
+    if (from->hops > HOPS_MAX) return error_set(e, ERR_PROTOCOL, "hops is %u; at most %d are allowed", from->hops, HOPS_MAX);
+    out->next = from->next;
+    out->asks = from->asks;
+    out->deadline_ms = from->deadline_ms;
+    out->hops = from->hops;
+    return ERR_NONE;
+}
+
 static err_id dec_accepted(const Shoal__Accepted *from, struct codec_arena *a, struct msg_accepted *out, struct error *e) {
     BEGIN(from, out);
     NAME(from, out, replica);
@@ -223,6 +238,7 @@ static err_id dec_body(const Shoal__Envelope *env, struct codec_arena *a, struct
         BODY(MOVE_OFFER, move_offer, dec_move_offer);
         BODY(MOVE_COMMIT, move_commit, dec_move_commit);
         BODY(NOTICE, notice, dec_notice);
+        BODY(ATTACH, attach, dec_attach);
     case SHOAL__ENVELOPE__BODY_QUERY:
         out->kind = MSG_QUERY;
         return ERR_NONE;

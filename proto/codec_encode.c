@@ -190,6 +190,19 @@ static Shoal__Notice *enc_notice(struct codec_arena *a, const struct msg_notice 
     return out;
 }
 
+static Shoal__Attach *enc_attach(struct codec_arena *a, const struct msg_attach *m) {
+    BEGIN(Attach, attach, m);
+    out->next = m->next;
+    out->fingerprint = enc_text(m->fingerprint);
+    out->model = enc_text(m->model);
+    out->deployment = enc_text(m->deployment);
+    out->asks = m->asks;
+    out->tenant = enc_text(m->tenant);
+    out->deadline_ms = m->deadline_ms;
+    out->hops = m->hops;
+    return out;
+}
+
 static void enc_query(struct codec_arena *a, Shoal__Envelope *env) {
     env->query = enc_alloc(a, sizeof *env->query);
     shoal__query__init(env->query);
@@ -220,6 +233,7 @@ static void enc_body(struct codec_arena *a, const struct msg *m, Shoal__Envelope
         BODY(MOVE_OFFER, move_offer, enc_move_offer);
         BODY(MOVE_COMMIT, move_commit, enc_move_commit);
         BODY(NOTICE, notice, enc_notice);
+        BODY(ATTACH, attach, enc_attach);
     case MSG_QUERY:
         env->body_case = SHOAL__ENVELOPE__BODY_QUERY;
         enc_query(a, env);

@@ -143,6 +143,23 @@ struct msg_generate {
     char store[NAME_SIZE];
 };
 
+// What a Generate asks for (prompt, seed, length), as one number: two that differ in it are different requests.
+uint64_t generate_asks(const struct msg_generate *g);
+
+// Is this stream there? Then go on with it as this attempt, from `next`; else Unknown. Never starts one.
+struct msg_attach {
+    struct stream_key key;
+    struct attempt attempt;
+    uint32_t next;
+    char fingerprint[FINGERPRINT_SIZE]; // that it must have; empty = any
+    char model[NAME_SIZE];              // for a peer
+    char deployment[NAME_SIZE];
+    uint64_t asks; // generate_asks() of the request
+    char tenant[NAME_SIZE];
+    uint32_t deadline_ms; // remaining for the whole call; 0 = none
+    uint32_t hops;        // 1: to a peer
+};
+
 struct msg_accepted {
     struct stream_key key;
     struct attempt attempt;
@@ -278,6 +295,7 @@ enum msg_kind {
     MSG_MOVE_OFFER,
     MSG_MOVE_COMMIT,
     MSG_NOTICE,
+    MSG_ATTACH,
     MSG_KIND_COUNT
 };
 const char *msg_kind_name(enum msg_kind kind); // "tokens"
@@ -302,5 +320,6 @@ struct msg {
         struct msg_move_offer move_offer;
         struct msg_move_commit move_commit;
         struct msg_notice notice;
+        struct msg_attach attach;
     };
 };

@@ -40,6 +40,7 @@ static size_t head_size(enum msg_kind kind) {
         [MSG_MOVE_OFFER] = ARM(move_offer),
         [MSG_MOVE_COMMIT] = ARM(move_commit),
         [MSG_NOTICE] = ARM(notice),
+        [MSG_ATTACH] = ARM(attach),
     };
     return PACKET_PLAIN ? sizeof(struct msg) : sizes[kind];
 }

@@ -3,7 +3,6 @@
 #include "worker/core/core.h"
 
 #include "common/base/check.h"
-#include "common/base/hash.h"
 #include "common/base/mark.h"
 
 #include <string.h>
@@ -92,15 +91,10 @@ static err_id check_generate(const struct worker_core *core, const struct msg_ge
     return check_room(core, e);
 }
 
-static uint64_t request_hash(const struct msg_generate *g) {
-    uint64_t seed = hash_mix(g->seed + g->has_seed) ^ g->max_tokens;
-    return hash_bytes(g->body, g->body_len, seed);
-}
-
 static void start(struct worker_core *core, struct link *link, const struct msg_generate *g) {
     while (streams_kept(&core->streams) >= STREAMS_KEPT_MAX) answer_drop(core, streams_oldest_kept(&core->streams));
     struct stream *s = streams_add(&core->streams, &g->key, &g->attempt, link->id, &g->records);
-    s->request = request_hash(g);
+    s->request = generate_asks(g);
     float per_token = core->options.info.bytes_per_token > 0 ? core->options.info.bytes_per_token : BYTES_PER_TOKEN;
     s->prompt_estimate = (uint32_t)((float)g->prompt_bytes / per_token) + g->records.count;
     s->heard_at = core->now;
@@ -121,7 +115,7 @@ static void attach(struct worker_core *core, struct link *link, struct stream *s
 // May a later attempt go on with this stream instead of a new one? If it asks for the same, nothing went wrong here, and the
 // records that it brings are a beginning of the log.
 static bool agrees(const struct stream *s, const struct msg_generate *g) {
-    if (s->request != request_hash(g) || g->records.count > record_log_count(s->log)) return false;
+    if (s->request != generate_asks(g) || g->records.count > record_log_count(s->log)) return false;
     if (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS) return false;
     for (uint32_t i = 0; i < g->records.count; i++)
         if (records_get(&g->records, i).token != record_log_get(s->log, i).token) {

@@ -22,7 +22,7 @@ static const char *const golden[] = {"hello",        "status",
                                      "cluster",      "generate_restore",
                                      "hello_store",  "move_offer",
                                      "move_commit",  "move_commit_none",
-                                     "notice"};
+                                     "notice",       "attach"};
 
 static size_t load(const char *name, uint8_t *out, size_t size) {
     char path[128];
@@ -279,7 +279,7 @@ static void an_envelope_of_another_time_is_refused(void **state) {
     (void)state;
     REFUSED_BYTES("\x08\x02\x7a\x00", "protocol version 2");
     REFUSED_BYTES("\x7a\x00", "protocol version 0");
-    REFUSED_BYTES("\x08\x01\x8a\x01\x00", "kind 17");
+    REFUSED_BYTES("\x08\x01\x9a\x06\x00", "kind 99");
     REFUSED_BYTES("\x08\x01", "empty");
     REFUSED_BYTES("\x08", "not a valid Envelope");
     REFUSED_BYTES("", "protocol version 0");

@@ -149,6 +149,11 @@ void dump_msg(const struct msg *m, struct buf *b) {
     case MSG_CANCEL:
         STREAM(&m->cancel);
         break;
+    case MSG_ATTACH:
+        STREAM(&m->attach), NUMBER(&m->attach, next), WORD(&m->attach, fingerprint), WORD(&m->attach, model);
+        WORD(&m->attach, deployment), buf_printf(b, " asks=%llx", (unsigned long long)m->attach.asks);
+        WORD(&m->attach, tenant), NUMBER(&m->attach, deadline_ms), NUMBER(&m->attach, hops);
+        break;
     case MSG_CLUSTER:
         cluster(b, &m->cluster);
         break;

@@ -265,6 +265,13 @@ void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
     case MSG_CANCEL:
         stream(s, &out->cancel.key, &out->cancel.attempt);
         break;
+    case MSG_ATTACH:
+        stream(s, &out->attach.key, &out->attach.attempt);
+        out->attach.next = number(s, OUTPUT_TOKENS_MAX), out->attach.asks = draw(s);
+        WORD(s, out->attach.fingerprint), WORD(s, out->attach.model), WORD(s, out->attach.deployment);
+        WORD(s, out->attach.tenant);
+        out->attach.deadline_ms = number(s, UINT32_MAX), out->attach.hops = number(s, HOPS_MAX);
+        break;
     case MSG_CLUSTER:
         cluster(s, &out->cluster);
         break;
