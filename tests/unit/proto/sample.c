@@ -211,6 +211,13 @@ static void cluster(struct sampler *s, struct msg_cluster *m) {
     m->replicas = replicas;
 }
 
+static void attach(struct sampler *s, struct msg_attach *m) {
+    stream(s, &m->key, &m->attempt);
+    m->next = number(s, OUTPUT_TOKENS_MAX), m->asks = draw(s);
+    WORD(s, m->fingerprint), WORD(s, m->model), WORD(s, m->deployment), WORD(s, m->tenant);
+    m->deadline_ms = number(s, UINT32_MAX), m->hops = number(s, HOPS_MAX);
+}
+
 void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
     codec_arena_reset(&s->arena);
     memset(out, 0, sizeof *out);
@@ -266,11 +273,7 @@ void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
         stream(s, &out->cancel.key, &out->cancel.attempt);
         break;
     case MSG_ATTACH:
-        stream(s, &out->attach.key, &out->attach.attempt);
-        out->attach.next = number(s, OUTPUT_TOKENS_MAX), out->attach.asks = draw(s);
-        WORD(s, out->attach.fingerprint), WORD(s, out->attach.model), WORD(s, out->attach.deployment);
-        WORD(s, out->attach.tenant);
-        out->attach.deadline_ms = number(s, UINT32_MAX), out->attach.hops = number(s, HOPS_MAX);
+        attach(s, &out->attach);
         break;
     case MSG_CLUSTER:
         cluster(s, &out->cluster);
