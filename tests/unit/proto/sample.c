@@ -218,6 +218,16 @@ static void attach(struct sampler *s, struct msg_attach *m) {
     m->deadline_ms = number(s, UINT32_MAX), m->hops = number(s, HOPS_MAX);
 }
 
+static void superseded(struct sampler *s, struct msg_superseded *m) {
+    stream(s, &m->key, &m->attempt);
+    m->by = (struct attempt){number(s, 9), number(s, 9), draw(s)};
+}
+
+static void resend(struct sampler *s, struct msg_resend *m) {
+    stream(s, &m->key, &m->attempt);
+    m->from = number(s, OUTPUT_TOKENS_MAX);
+}
+
 void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
     codec_arena_reset(&s->arena);
     memset(out, 0, sizeof *out);
@@ -253,8 +263,7 @@ void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
         out->ack.next = number(s, OUTPUT_TOKENS_MAX), out->ack.done = coin(s);
         break;
     case MSG_RESEND:
-        stream(s, &out->resend.key, &out->resend.attempt);
-        out->resend.from = number(s, OUTPUT_TOKENS_MAX);
+        resend(s, &out->resend);
         break;
     case MSG_DONE:
         done(s, &out->done);
@@ -266,8 +275,7 @@ void sample_msg(struct sampler *s, enum msg_kind kind, struct msg *out) {
         stream(s, &out->unknown.key, &out->unknown.attempt);
         break;
     case MSG_SUPERSEDED:
-        stream(s, &out->superseded.key, &out->superseded.attempt);
-        out->superseded.by = (struct attempt){number(s, 9), number(s, 9), draw(s)};
+        superseded(s, &out->superseded);
         break;
     case MSG_CANCEL:
         stream(s, &out->cancel.key, &out->cancel.attempt);
