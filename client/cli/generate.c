@@ -13,7 +13,7 @@ enum { PROMPT_BYTES_MAX = 8 << 20 };
 struct generate_options {
     struct cli_where where;
     const char *model, *replica, *system, *request_id;
-    bool chat, json, reasoning, ignore_eos;
+    bool chat, json, events, reasoning, ignore_eos;
     uint32_t max_tokens, deadline_ms, top_logprobs;
     uint64_t seed;
     double temperature, top_p;
@@ -37,6 +37,29 @@ static void join_operands(int n, char **operands, struct buf *out) {
         if (i > 0) buf_char(out, ' ');
         buf_str(out, operands[i]);
     }
+}
+
+// One event as a line: what a program that watches an answer come wants to know of it.
+static void print_event(const struct shoal_event *e) {
+    static const char *const names[] = {"accepted", "token", "tail", "done", "failed"};
+    json_t *o = json_pack("{s:s, s:s, s:s, s:i}", "event", names[e->kind], "replica", e->replica, "router", e->router,
+                          "attempts", (int)e->attempts);
+    CHECK(o != NULL);
+    if (e->kind == SHOAL_TOKEN) {
+        json_object_set_new(o, "offset", json_integer(e->offset));
+        json_object_set_new(o, "token", json_integer(e->token));
+    }
+    if (e->kind == SHOAL_TOKEN || e->kind == SHOAL_TAIL)
+        json_object_set_new(o, "text", json_stringn(e->text ? e->text : "", e->text_len));
+    json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    putchar('\n');
+    fflush(stdout);
+    json_decref(o);
+}
+
+static bool on_event_line(void *ctx, const struct shoal_event *e) {
+    print_event(e);
+    return answer_on_event(ctx, e);
 }
 
 static void print_json(const struct answer *a) {
@@ -66,17 +89,17 @@ static void print_json(const struct answer *a) {
 }
 
 static int ask(struct shoal *s, struct cli_interrupt *interrupt, const struct generate_options *o, struct shoal_request *r) {
-    struct answer a = {.quiet = o->json, .reasoning = o->reasoning, .notes = true};
+    struct answer a = {.quiet = o->json || o->events, .reasoning = o->reasoning, .notes = true};
     char id[SHOAL_REQUEST_ID_SIZE];
     shoal_draw_request_id(id);
     r->request_id = o->request_id ? o->request_id : id;
     struct shoal_failure why;
     answer_begin(&a);
     cli_interrupt_begin(interrupt, s, r->request_id);
-    int failed = shoal_generate(s, r, answer_on_event, &a, &why);
+    int failed = shoal_generate(s, r, o->events ? on_event_line : answer_on_event, &a, &why);
     cli_interrupt_end(interrupt);
     if (failed && a.end_ms == 0) a.failure = why; // refused before anything was sent
-    if (o->json)
+    if (o->json || o->events)
         print_json(&a);
     else if (a.text.len > 0 && a.text.data[a.text.len - 1] != '\n')
         putchar('\n');
@@ -187,6 +210,10 @@ int cmd_generate(int argc, char **argv) {
          .kind = FLAG_BOOL,
          .target = &o.json,
          .help = "print one JSON object at the end instead of the text"},
+        {.name = "events",
+         .kind = FLAG_BOOL,
+         .target = &o.events,
+         .help = "print a line of JSON for each event as it comes, and that object at the end"},
         CLI_WHERE_FLAGS(o.where),
     };
     const struct flag_spec spec = {

@@ -59,6 +59,11 @@ static void generate_prints_the_answer(void **state) {
         strstr(r.out.data, "\"replica\":\"w1\",\"router\":\"fake\",\"attempt\":1,\"attempts\":1,\"text\":\"0 1 2"));
     assert_non_null(strstr(r.out.data, "\"tokens\":[1000,1001,"));
     expect(r, 0, "\"finish\":\"length\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":20,\"cached_tokens\":0}");
+    r = shoal("generate --routers %s --model tiny --events hello", fake_address(f));
+    assert_non_null(strstr(r.out.data,
+                           "{\"event\":\"token\",\"replica\":\"w1\",\"router\":\"fake\",\"attempts\":1,\"offset\":1,"
+                           "\"token\":1001,\"text\":\"1 \"}\n"));
+    expect(r, 0, "\"finish\":\"length\"");
     fake_stop(f);
 }
 
