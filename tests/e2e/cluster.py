@@ -107,8 +107,8 @@ class Process:
 
 
 class Router(Process):
-    def __init__(self, cluster, name, region, peers=(), zmq="tcp://127.0.0.1:0", extra=()):
-        args = [f"{BIN}/shoal-router", "--name", name, "--region", region, "--http", "127.0.0.1:0", "--zmq", zmq]
+    def __init__(self, cluster, name, region, peers=(), zmq="tcp://127.0.0.1:0", extra=(), http="127.0.0.1:0", program="shoal-router"):
+        args = [f"{BIN}/{program}", "--name", name, "--region", region, "--http", http, "--zmq", zmq]
         args += ["--config", cluster.config, "--admin", f"unix:{cluster.dir}/{name}.sock"]
         for p in peers:
             args += ["--peer", p]
@@ -140,6 +140,9 @@ class Router(Process):
 
     def metrics(self):
         return parse_metrics(self.request("GET", "/metrics")[2].decode())
+
+    def replicas_ready(self):
+        return self.metrics().get("shoal_router_replicas_ready", 0)
 
     def ready(self):
         return self.request("GET", "/readyz")[0] == 200
@@ -259,18 +262,35 @@ class Cluster:
                  f"{router.name} has {replicas} ready replicas", seconds)
 
 
-def sse(response):
-    """Yields the data of each server-sent event of an http.client response (keep-alive comments are yielded as ':')."""
-    event = []
+class Event:
+    """A server-sent event; a comment has neither data nor id."""
+
+    def __init__(self):
+        self.data = self.id = None
+
+
+def sse_events(response):
+    """Yields each event of an http.client response as soon as it is whole, and each comment at once."""
+    event = Event()
     for raw in response:
         line = raw.decode().rstrip("\r\n")
         if line.startswith(":"):
-            yield ":"
-        elif line.startswith("data: "):
-            event.append(line[6:])
-        elif line == "" and event:
-            yield "\n".join(event)
-            event = []
+            yield Event()
+        elif line.startswith("data:"):
+            data = line[5:].removeprefix(" ")
+            event.data = data if event.data is None else event.data + "\n" + data
+        elif line.startswith("id:"):
+            event.id = line[3:].removeprefix(" ")
+        elif line == "" and (event.data is not None or event.id is not None):
+            yield event
+            event = Event()
+
+
+def sse(response):
+    """Yields the data of each server-sent event of an http.client response (keep-alive comments are yielded as ':')."""
+    for event in sse_events(response):
+        if event.data is not None or event.id is None:
+            yield ":" if event.data is None else event.data
 
 
 def stream(router, body, path="/v1/completions", headers=None, on_text=None, timeout=120):

@@ -1,0 +1,193 @@
+"""The cluster that chaos is done to: two routers and workers in two regions, real processes, each of which can be frozen, killed, asked to
+leave, and started again under its old name and addresses. Beside it a quiet cluster that nobody disturbs, for the oracle."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+from cluster import SANITIZED, Cluster, Router, Worker, free_port, wait_for
+
+READY_S = 30  # for a process to serve after its start
+
+CONFIG = """schema: 1
+cluster: chaos
+regions:
+  north: {{weight: 50}}
+  south: {{weight: 50}}
+timers: {{{timers}}}
+"""
+
+
+class Member:
+    """One place in the cluster, through all lives of its process."""
+
+    def __init__(self, name, kind, region):
+        self.name, self.kind, self.region = name, kind, region
+        self.life = None  # the process now
+        self.lives = []
+        self.disturbed = False
+
+    def born(self, process):
+        self.life = process
+        self.lives.append(process)
+
+
+class RouterMember(Member):
+    def __init__(self, name, region):
+        super().__init__(name, "router", region)
+        self.http, self.zmq = f"127.0.0.1:{free_port()}", f"tcp://127.0.0.1:{free_port()}"
+        self.url = f"http://{self.http}"
+
+    def start(self, fleet):
+        peers = [r.zmq for r in fleet.routers if r is not self]
+        self.born(Router(fleet, self.name, self.region, peers, self.zmq, http=self.http, program=fleet.router_program))
+
+    def ready(self, fleet):
+        """It sees every undisturbed replica that dials it."""
+        want = sum(1 for w in fleet.workers if not w.disturbed and self in w.dials)
+        return self.life.replicas_ready() >= want and self.life.ready()
+
+
+class WorkerMember(Member):
+    def __init__(self, name, region, dials):
+        super().__init__(name, "worker", region)
+        self.dials = dials
+
+    def start(self, fleet):
+        self.born(Worker(fleet, self.name, self.region, [r.zmq for r in self.dials], fleet.worker_args))
+
+    def ready(self, fleet):
+        """Every undisturbed router that it dials has as many replicas as there are undisturbed ones and this."""
+        if not self.life.find("worker_ready"):
+            assert self.life.alive(), f"{self.name} ended at its start with {self.life.p.returncode}:\n{self.life.log()[-2000:]}"
+            return False
+        for r in [r for r in self.dials if not r.disturbed]:
+            others = sum(1 for w in fleet.workers if w is not self and not w.disturbed and r in w.dials)
+            if r.life.replicas_ready() < others + 1:
+                return False
+        return True
+
+
+def model_args(model, paced_ms):
+    """A short grace: what a worker keeps for a router that is gone would hold up its own leaving for half a minute."""
+    return ["--grace", "5s", *device_args(model, paced_ms)]
+
+
+def device_args(model, paced_ms):
+    if model == "mock":
+        return ["--device", "mock", "--model", "chaos", "--mock-decode-ms", str(paced_ms or 0.2)]
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "local", "model")
+    return ["--device", "cpu", "--threads", "1", "--model", "chaos", "--path", os.path.abspath(path), *(["--step-min-ms", str(paced_ms)] if paced_ms else [])]
+
+
+class Fleet(Cluster):
+    def __init__(self, model, paced_ms, router_program="shoal-router"):
+        super().__init__()
+        self.worker_args = model_args(model, paced_ms)
+        self.router_program = router_program
+        north, south = RouterMember("north-r1", "north"), RouterMember("south-r1", "south")
+        self.routers = [north, south]
+        # One of each region dials its own router alone, one dials both, its own first.
+        self.workers = [WorkerMember("north-w1", "north", [north]), WorkerMember("north-w2", "north", [north, south]),
+                        WorkerMember("south-w1", "south", [south]), WorkerMember("south-w2", "south", [south, north])]
+        self.lock = threading.Lock()
+        self.model = model
+        self.logs = None  # where the logs were kept after a failure
+
+    @property
+    def members(self):
+        return self.routers + self.workers
+
+    def __enter__(self):
+        super().__enter__()
+        timers = ", ".join(f"{k}: {v}" for k, v in self.timers.items())
+        with open(self.config, "w") as f:
+            f.write(CONFIG.format(timers=timers))
+        try:
+            for m in self.members:
+                m.start(self)
+            self.quiet = Quiet(self)
+            for m in self.members:
+                wait_for(lambda m=m: m.ready(self), f"{m.name} is ready", READY_S)
+        except BaseException as e:
+            self.__exit__(type(e), e, None)
+            raise
+        return self
+
+    def bad_ends(self):
+        """Lives that ended in a way that nobody asked for."""
+        out = []
+        for m in self.members:
+            for p in m.lives:
+                code = p.p.poll()
+                if code not in (None, 0, -signal.SIGKILL):
+                    out.append(f"{p.name} ended with {code}: {p.log()[-800:]}")
+                elif SANITIZED and any("Sanitizer" in line or "runtime error:" in line for line in list(p.lines)):
+                    out.append(f"{p.name}: the sanitizer complained:\n{p.log()[-4000:]}")
+                elif code == 0 and not getattr(p, "asked", False):
+                    out.append(f"{p.name} left though nobody asked it to")
+        return out
+
+    def __exit__(self, kind, value, trace):
+        self.processes = [p for m in self.members for p in m.lives] + (self.quiet.processes if getattr(self, "quiet", None) else [])
+        for p in self.processes:
+            p.asked = True
+        keep = self.logs
+        if keep:
+            os.makedirs(keep, exist_ok=True)
+            for m in self.members:
+                for i, p in enumerate(m.lives):
+                    with open(os.path.join(keep, f"{m.name}.{i}.log"), "w") as f:
+                        f.write(p.log() + "\n")
+        super().__exit__(None, None, None) if kind is None else self._end_quietly()
+
+    def _end_quietly(self):
+        for p in self.processes:
+            p.kill(signal.SIGCONT)
+            p.kill(signal.SIGKILL)
+        for p in self.processes:
+            p.p.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    # --- who may be taken
+
+    def can_spare(self, victims):
+        """With these gone too, some undisturbed router has an undisturbed worker that dials it."""
+        with self.lock:
+            if any(v.disturbed for v in victims):
+                return False
+            up = [m for m in self.members if not m.disturbed and m not in victims]
+            return any(w.kind == "worker" and any(r in up for r in w.dials) for w in up)
+
+    def take(self, victims):
+        with self.lock:
+            for v in victims:
+                v.disturbed = True
+
+    def give_back(self, victims):
+        with self.lock:
+            for v in victims:
+                v.disturbed = False
+
+    def restart(self, member):
+        member.start(self)
+        wait_for(lambda: member.ready(self), f"{member.name} is ready again", READY_S, every=0.05)
+
+
+class Quiet:
+    """One router and one worker in a corner: what they say is what is right."""
+
+    def __init__(self, fleet):
+        self.router = Router(fleet, "quiet-r1", "north")
+        self.processes = [self.router]
+        worker = Worker(fleet, "quiet-w1", "north", [self.router.zmq], model_args(fleet.model, 0))
+        self.processes.append(worker)
+        wait_for(lambda: self.router.replicas_ready() >= 1, "the quiet worker is ready", READY_S)
+
+
+def freeze(member, seconds):
+    member.life.kill(signal.SIGSTOP)
+    time.sleep(seconds)
+    member.life.kill(signal.SIGCONT)
