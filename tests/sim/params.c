@@ -144,4 +144,5 @@ void params_draw(struct params *p, const struct sim_options *o, uint64_t seed) {
     draw_cores(p, &r);
     draw_engine(p, &r);
     draw_workload(p, o, &r);
+    p->micro_batches = rng_chance(&r, 0.7) ? 1 : rng_range(&r, 2, 4);
 }

@@ -32,8 +32,8 @@ struct params {
     uint32_t spill_after_ms;
     float weights[SIM_REGIONS_MAX];
     // workers
-    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context,
-        worker_queue_max;
+    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, micro_batches,
+        max_context, worker_queue_max;
     uint32_t orphan_tokens, grace_ms;
     bool shell_checks; // the shell refuses prompts that are too long; else the core does
     us_t load_max_us, prepare_max_us;

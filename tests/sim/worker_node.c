@@ -216,6 +216,7 @@ static void start(struct node *node) {
     o->step_tokens = p->step_tokens;
     o->chunk_tokens = p->chunk_tokens;
     o->plans_in_flight = p->plans_in_flight;
+    o->micro_batches = p->micro_batches;
     o->max_context = p->max_context;
     o->queue_max = p->worker_queue_max;
     o->orphan_tokens = p->orphan_tokens;

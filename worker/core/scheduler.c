@@ -13,6 +13,7 @@ void scheduler_init(struct scheduler *s, const struct worker_core_options *o, co
     s->chunk_tokens = o->chunk_tokens;
     s->max_seqs = o->max_seqs;
     s->plans_max = o->plans_in_flight;
+    s->micro_batches = o->micro_batches > 1 ? o->micro_batches : 1;
     s->double_free = o->bug == WORKER_BUG_DOUBLE_FREE;
     s->next_step = 1;
     blocks_init(&s->blocks, o->n_blocks);
@@ -196,13 +197,27 @@ static void add_row(struct scheduler *s, struct making *m, struct sequence *seq,
     m->budget -= q_len;
 }
 
+// How many answers one plan may go on with: all, or one micro-batch of them.
+static uint32_t decode_share(const struct scheduler *s) {
+    if (s->micro_batches == 1) return s->max_seqs;
+    uint32_t answers = 0;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const struct sequence *seq = s->running[i];
+        answers += sequence_decodes(seq) && (seq->unsampled > 0 || sequence_may_run(seq));
+    }
+    uint32_t share = (answers + s->micro_batches - 1) / s->micro_batches;
+    return share < s->max_seqs ? share : s->max_seqs;
+}
+
 static void add_decode_rows(struct scheduler *s, struct making *m) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (sequence_decodes(s->running[i])) s->order[n++] = s->running[i];
-    for (uint32_t i = 0; i < n && m->budget > 0 && m->plan->n_entries < s->max_seqs; i++) {
+    uint32_t share = decode_share(s);
+    for (uint32_t i = 0; i < n && m->budget > 0 && m->plan->decode_rows < share; i++) {
         struct sequence *seq = s->order[i];
         if (seq->state != SEQUENCE_RUNNING || !sequence_may_run(seq)) continue;
+        if (s->micro_batches > 1 && seq->unsampled > 0) continue; // its token is not known yet
         if (seq->planned == seq->n_blocks * s->block_tokens) {
             if (!make_room(s, seq)) continue;
             CHECK(blocks_take(&s->blocks, &seq->blocks[seq->n_blocks++]));
@@ -361,6 +376,7 @@ static void check_holder(const struct scheduler *s, uint32_t slot) {
     CHECK(seq->computed + tokens == seq->planned && seq->planned <= seq->n_blocks * s->block_tokens);
     CHECK(seq->blocks_told <= seq->n_blocks && blocks_for(seq->planned, s->block_tokens) <= seq->blocks_told);
     CHECK(seq->n_tokens <= seq->tokens_max);
+    CHECK(s->micro_batches == 1 || seq->unsampled <= 1);
 }
 
 void scheduler_check(const struct scheduler *s, uint32_t *block_refs) {

@@ -9,6 +9,14 @@
 // paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer than
 // all blocks together. It stands at the head of the waiting list whenever it waits, and budget goes to the oldest first. A
 // budget smaller than the slots limits how many answers run: a slot is given only when budget is left for its prompt.
+//
+// Micro-batches. Without a pipeline a plan may hold rows whose token is still on the device (PLAN_TOKEN_DEVICE), so that the
+// next step is there before this one ends. In a pipeline the token comes into being on the last stage, and the first one
+// would wait for it. So with micro_batches = m > 1 no row is planned before its sequence's tokens are all known here, and a
+// plan takes at most its share, one m-th of the running answers (rounded up): the plans in flight hold disjoint sets of
+// answers of about the same size, one for each stage to work at. Only a prompt's chunks may follow each other in them.
+// Nobody is left out: an answer that finds its plan full is older than what the next one takes first, or finds room there,
+// because m full plans hold all the answers there are.
 #pragma once
 #include <stddef.h>
 #include "worker/core/blocks.h"
@@ -35,7 +43,7 @@ struct pending_plan {
 
 struct scheduler {
     const struct worker_hooks *hooks;
-    uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs;
+    uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs, micro_batches;
     bool double_free; // WORKER_BUG_DOUBLE_FREE
     bool abandoned;   // the engine is gone
     struct blocks blocks;

@@ -31,6 +31,7 @@ struct worker_core_options {
     uint32_t step_tokens;    // budget: tokens of all rows of one plan
     uint32_t chunk_tokens;   // longest prompt chunk of one sequence in one plan
     uint32_t plans_in_flight; // submitted and unanswered, ≥ 1, default 2
+    uint32_t micro_batches;   // stages of a pipeline that work at the same time; 0 or 1: no pipeline. See scheduler.h
     uint32_t max_context;     // tokens of prompt and answer
     uint32_t queue_max;       // streams waiting for a slot
     uint32_t orphan_tokens;   // records made beyond the last acknowledgement while no router is attached (256)

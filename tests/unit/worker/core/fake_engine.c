@@ -105,6 +105,8 @@ void fake_engine_submit(struct fake_engine *f, uint64_t step, const void *plan, 
     assert_true(v.head->step == step && step > f->last_step);
     assert_true(v.head->n_rows > 0);
     f->last_step = step;
+    for (uint32_t i = 0; i < v.head->n_rows && f->options.micro_batches > 1; i++)
+        assert_int_not_equal(v.rows[i].token_off, PLAN_TOKEN_DEVICE);
     f->plans[f->n_plans].step = step;
     f->plans[f->n_plans].bytes = xmalloc(len);
     memcpy(f->plans[f->n_plans++].bytes, plan, len);

@@ -12,7 +12,8 @@ struct fake_engine;
 struct fake_options {
     struct plan_limits limits;
     uint32_t plans_max, chunk_tokens;
-    bool counts_wrong; // tokens that the blocks' contents make wrong are counted instead of failing the test
+    uint32_t micro_batches; // above 1: no row may need a token that is not known yet
+    bool counts_wrong;      // tokens that the blocks' contents make wrong are counted instead of failing the test
 };
 
 struct fake_work { // of one step, or all so far

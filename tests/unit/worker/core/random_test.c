@@ -27,6 +27,7 @@ static struct world_options random_options(uint64_t seed) {
     o.queue_max = 200;
     o.grace_ms = drawn(seed, 10, 20, 400);
     o.orphan_tokens = drawn(seed, 11, 0, 40);
+    o.micro_batches = drawn(seed, 22, 0, 1) ? drawn(seed, 23, 2, 4) : 1;
     return o;
 }
 
@@ -144,6 +145,7 @@ static void a_tiny_pool_shared_by_many_gets_on(void **state) {
         o.n_blocks = 24 / o.block_tokens;
         o.max_context = 24;
         o.plans_in_flight = 1 + (uint32_t)(seed % 4);
+        o.micro_batches = 1 + (uint32_t)(seed / 4 % 3);
         struct world *w = world_create(&o);
         for (uint32_t i = 0; i < 16; i++) world_generate(w, 1, 1 + world_random(w, 12), 0);
         world_settle(w, 20000);

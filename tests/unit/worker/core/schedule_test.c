@@ -74,6 +74,48 @@ static void the_next_plan_is_with_the_engine_before_the_last_one_is_answered(voi
     }
 }
 
+// The answers of every two plans in a row are different ones, half of them each: a stage always has something to do.
+static void micro_batches_share_the_running_answers_evenly(void **state) {
+    for (uint32_t n = 1; n <= 8; n++) {
+        struct world_options o = world_defaults();
+        o.max_seqs = 8;
+        o.plans_in_flight = o.micro_batches = 2;
+        struct world *w = world_create(&o);
+        uint32_t s[8], before[8];
+        for (uint32_t i = 0; i < n; i++) s[i] = long_stream(w, 5, 40);
+        for (uint32_t i = 0; i < n; i++) world_ask(w, s[i], 1);
+        world_turns(w, 10);
+        for (uint32_t i = 0; i < n; i++) before[i] = made(w, s[i]);
+        for (uint32_t turn = 0; turn < 20; turn++) {
+            assert_int_equal(fake_engine_pending(w->engine), n > 1 ? 2 : 1);
+            world_turn(w, 1);
+            assert_in_range(w->last_work.decode_rows, n / 2, (n + 1) / 2);
+        }
+        for (uint32_t i = 0; i < n; i++) assert_int_equal(made(w, s[i]), before[i] + (n > 1 ? 10 : 20));
+        world_settle(w, 3000);
+        for (uint32_t i = 0; i < n; i++) world_assert_whole(w, s[i]);
+        world_destroy(w);
+    }
+}
+
+// A long prompt's chunks do follow each other in the plans in flight.
+static void a_prompt_is_prefilled_by_all_stages_at_once(void **state) {
+    struct world_options o = world_defaults(); // 16 tokens a chunk
+    o.plans_in_flight = o.micro_batches = 3;
+    struct world *w = world_create(&o);
+    uint32_t a = long_stream(w, 160, 3);
+    world_ask(w, a, 1);
+    world_turns(w, 2);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(fake_engine_pending(w->engine), 3);
+        world_turn(w, 1);
+        assert_int_equal(w->last_work.prefill_tokens, 16);
+    }
+    world_settle(w, 3000);
+    world_assert_whole(w, a);
+    world_destroy(w);
+}
+
 static void with_a_spare_slot_the_next_sequence_starts_before_the_last_one_has_ended(void **state) {
     for (uint32_t spare = 0; spare < 2; spare++) {
         struct world_options o = world_defaults();
@@ -268,6 +310,8 @@ int main(void) {
         cmocka_unit_test(answers_come_first_and_prompt_chunks_fill_the_budget),
         cmocka_unit_test(a_long_prompt_does_not_hold_up_a_running_answer),
         cmocka_unit_test(the_next_plan_is_with_the_engine_before_the_last_one_is_answered),
+        cmocka_unit_test(micro_batches_share_the_running_answers_evenly),
+        cmocka_unit_test(a_prompt_is_prefilled_by_all_stages_at_once),
         cmocka_unit_test(with_a_spare_slot_the_next_sequence_starts_before_the_last_one_has_ended),
         cmocka_unit_test(no_plan_goes_beyond_the_last_token),
         cmocka_unit_test(a_budget_smaller_than_the_slots_limits_how_many_run),

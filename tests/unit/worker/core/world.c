@@ -220,7 +220,8 @@ static void worker_says(void *ctx, link_id link, const struct msg *m) {
 
 static void create_engine(struct world *w) {
     const struct world_options *o = &w->options;
-    struct fake_options f = {.plans_max = o->plans_in_flight, .chunk_tokens = o->chunk_tokens};
+    struct fake_options f = {
+        .plans_max = o->plans_in_flight, .chunk_tokens = o->chunk_tokens, .micro_batches = o->micro_batches};
     f.limits.caps =
         (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens, .deltas = o->step_tokens + o->max_seqs};
     f.limits.batch_tokens = o->step_tokens;
@@ -251,6 +252,7 @@ static void create_core(struct world *w) {
     c.step_tokens = o->step_tokens;
     c.chunk_tokens = o->chunk_tokens;
     c.plans_in_flight = o->plans_in_flight;
+    c.micro_batches = o->micro_batches;
     c.max_context = o->max_context;
     c.queue_max = o->queue_max;
     c.orphan_tokens = o->orphan_tokens;

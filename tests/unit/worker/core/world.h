@@ -10,8 +10,8 @@ enum { WORLD_STREAMS = 4200, WORLD_TOKENS = 1024, WORLD_LINKS = 64 };
 
 struct world_options {
     uint64_t seed;
-    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, max_context,
-        queue_max;
+    uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, micro_batches,
+        max_context, queue_max;
     uint32_t orphan_tokens, grace_ms;
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
