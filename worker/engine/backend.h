@@ -50,12 +50,14 @@ struct backend {
                                  struct error *e);
 
     // Pipeline stages. hidden_in: the previous stage's hidden states of this step, [tokens in plan order][hidden], copied.
-    // hidden_out: this stage's, once its forward is done (runs it where need be); valid until result(step). OK, PENDING,
-    // FAILED.
+    // hidden_out: this stage's, valid until result(step); waits up to wait_ms, and runs the forward where need be, which may
+    // take longer. A stage may be ahead of its answers: hidden_out(n+1) may come before result(n). PENDING: hidden_in(n+1)
+    // or hidden_out(n) has not been called, or a row takes a token from the device that sample(n) has yet to say. OK,
+    // PENDING, FAILED.
     enum engine_answer (*hidden_in)(struct engine *engine, uint64_t step, const float *states, uint32_t tokens,
                                     struct error *e);
-    enum engine_answer (*hidden_out)(struct engine *engine, uint64_t step, const float **states, uint32_t *tokens,
-                                     struct error *e);
+    enum engine_answer (*hidden_out)(struct engine *engine, uint64_t step, uint32_t wait_ms, const float **states,
+                                     uint32_t *tokens, struct error *e);
 
     // Copies a slot's KV entries out to, or in from, the caller's memory (info()->kv_bytes_per_token × count bytes), which
     // must stay until the ticket is done. The slot's block table must cover the span. hash is XXH3-64 over the bytes.

@@ -137,9 +137,9 @@ static enum engine_answer pass_hidden_in(struct engine *engine, uint64_t step, c
                                          struct error *e) {
     return of(engine)->inner->ops->hidden_in(of(engine)->inner, step, states, tokens, e);
 }
-static enum engine_answer pass_hidden_out(struct engine *engine, uint64_t step, const float **states, uint32_t *tokens,
-                                          struct error *e) {
-    return of(engine)->inner->ops->hidden_out(of(engine)->inner, step, states, tokens, e);
+static enum engine_answer pass_hidden_out(struct engine *engine, uint64_t step, uint32_t wait_ms, const float **states,
+                                          uint32_t *tokens, struct error *e) {
+    return of(engine)->inner->ops->hidden_out(of(engine)->inner, step, wait_ms, states, tokens, e);
 }
 static err_id pass_kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket,
                              struct error *e) {

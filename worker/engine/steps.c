@@ -7,6 +7,7 @@
 void steps_init(struct steps *s, const struct plan_limits *lim) {
     *s = (struct steps){.bytes_max = plan_bytes_max(&lim->caps)};
     for (uint32_t i = 0; i < ENGINE_DEPTH; i++) {
+        s->ring[i].place = i;
         s->ring[i].bytes = xmalloc(s->bytes_max);
         s->ring[i].masks = xcalloc(lim->caps.rows, sizeof *s->ring[i].masks);
         s->ring[i].forced = xcalloc(lim->caps.rows, sizeof *s->ring[i].forced);
@@ -60,6 +61,30 @@ void steps_pop(struct steps *s) {
     s->first = (s->first + 1) % ENGINE_DEPTH;
     s->count--;
     s->answered_us = steps_now_us();
+}
+
+static bool samples_slot(const struct step *step, uint32_t slot) {
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
+        if (step->plan.rows[i].slot == slot && plan_row_samples(&step->plan.rows[i])) return true;
+    }
+    return false;
+}
+
+static bool waits_for(const struct step *step, const struct step *before) {
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
+        const struct plan_row *r = &step->plan.rows[i];
+        if (r->token_off == PLAN_TOKEN_DEVICE && samples_slot(before, r->slot)) return true;
+    }
+    return false;
+}
+
+bool steps_may_run(const struct steps *s, const struct step *step) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct step *before = &s->ring[(s->first + i) % ENGINE_DEPTH];
+        if (before == step) return true;
+        if (!before->forward_done || waits_for(step, before)) return false;
+    }
+    return false;
 }
 
 void steps_drop_last(struct steps *s) {

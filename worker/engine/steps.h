@@ -5,6 +5,7 @@
 #include "worker/engine/backend.h"
 
 struct step {
+    uint32_t place; // in the ring: for what a backend keeps per step in flight
     uint8_t *bytes; // the plan
     struct plan_view plan;
     bool sampled;                  // sample() was called
@@ -35,6 +36,9 @@ struct step *steps_find(struct steps *s, uint64_t step);
 // The oldest; NULL when there is none.
 struct step *steps_first(struct steps *s);
 void steps_pop(struct steps *s);
+// May this step's forward run: all of those before it have, and none of its rows takes a token that one of them has yet to
+// answer.
+bool steps_may_run(const struct steps *s, const struct step *step);
 // Takes back the newest.
 void steps_drop_last(struct steps *s);
 bool step_samples(const struct step *step); // some row does

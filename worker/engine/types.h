@@ -9,7 +9,7 @@
 struct model; // worker/model/model.h: an opened model folder
 struct comm;  // the collectives of a sharded replica; NULL when the shard is the whole replica
 
-enum { ENGINE_ACCEPT_MAX = 8, ENGINE_DEPTH = 4, ENGINE_FINGERPRINT_MAX = 64 };
+enum { ENGINE_ACCEPT_MAX = 8, ENGINE_DEPTH = 8, ENGINE_FINGERPRINT_MAX = 64 };
 #define ENGINE_NO_TOKEN UINT32_MAX
 
 // OK: done. FULL: as many plans are in flight as the engine takes; nothing was changed. PENDING: not there yet, ask again.
@@ -22,6 +22,7 @@ struct engine_mock_opts {
     float prefill_tokens_s; // 0 = at once
     float decode_ms;        // shortest time of a step that decodes; 0 = at once
     uint32_t vocab;         // 0 = 512
+    uint32_t layers;        // 0 = 1; more, so that it can be cut into stages
     uint32_t eos;           // the token that ends an answer
     uint32_t eos_every;     // mean length of an answer; 0 = answers never end by themselves
     uint32_t n_crash;       // a prompt that contains this sequence of tokens kills the process; 0 = none does

@@ -231,6 +231,24 @@ const struct model_generation *model_generation(const struct model *m) { return 
 const char *model_note(const struct model *m) { return m->note[0] != '\0' ? m->note : NULL; }
 const char *model_fingerprint(const struct model *m) { return m->fingerprint; }
 
+struct part_sum {
+    const struct model *model;
+    struct model_part part;
+};
+
+static void add_need(void *context, const struct tensor_need *n) {
+    struct part_sum *s = context;
+    const struct tensor *t = model_tensor(s->model, n->role, n->layer, n->expert);
+    s->part.tensors++;
+    s->part.bytes += t == NULL ? 0 : t->bytes;
+}
+
+struct model_part model_part(const struct model *m, uint32_t first, uint32_t end) {
+    struct part_sum s = {.model = m};
+    spec_needs(&m->spec, first, end, add_need, &s);
+    return s.part;
+}
+
 const struct tensor *model_tensor(const struct model *m, enum tensor_role role, uint32_t layer, uint32_t expert) {
     char name[MODEL_NAME_MAX];
     if (m->tensors == NULL) return NULL;

@@ -30,6 +30,13 @@ const struct model_spec *model_spec(const struct model *model);
 const struct model_generation *model_generation(const struct model *model);
 // The tensor in this role; NULL only for a role that the spec doesn't call for.
 const struct tensor *model_tensor(const struct model *model, enum tensor_role role, uint32_t layer, uint32_t expert);
+// What the layers [first, end) need: how many tensors and their bytes in the files (embedding and head as spec_needs says; a
+// tied head counts the embedding again when it is on another stage). Stages that split the layers hold all of them, each
+// once.
+struct model_part {
+    uint64_t tensors, bytes;
+};
+struct model_part model_part(const struct model *model, uint32_t first, uint32_t end);
 // A sentence about tensors that the checkpoint has and the spec doesn't call for (but a multi-token-prediction layer and
 // rope leftovers, which are known), or NULL.
 const char *model_note(const struct model *model);

@@ -4,9 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/base/check.h"
+#include "worker/engine/pipeline.h"
 #include "worker/engine/table.h"
+#include "worker/model/split.h"
 
 enum { CHUNK = 128, TOKENS_MAX = 1 << 20 };
+
+static err_id create_engine(struct runner *r, const struct backend *backend, const struct engine_opts *opts,
+                            const char *parallel, struct error *e) {
+    uint32_t bounds[SPLIT_STAGES_MAX + 1];
+    struct pipeline_opts p = {.backend = backend, .engine = *opts, .stages = 1, .bounds = bounds};
+    if (parallel != NULL) TRY(split_parse(parallel, &p.stages, e));
+    if (p.stages == 1) return backend->create(opts, NULL, &r->engine, e);
+    struct layer_costs costs;
+    split_costs(model_spec(r->model), &costs);
+    TRY(split_layers(&costs, p.stages, bounds, e));
+    return pipeline_create(&p, &r->engine, e);
+}
 
 static err_id open_engine(struct runner *r, const struct runner_options *o, uint32_t n_tokens, struct error *e) {
     const struct backend *backend;
@@ -21,9 +35,9 @@ static err_id open_engine(struct runner *r, const struct runner_options *o, uint
     struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1, .isa = o->isa};
     opts.context = n_tokens;
     opts.batch_tokens = r->chunk;
-    TRY(backend->create(&opts, NULL, &r->engine, e));
-    TRY(backend->load(r->engine, NULL, NULL, e));
-    r->info = backend->info(r->engine);
+    TRY(create_engine(r, backend, &opts, o->parallel, e));
+    TRY(r->engine->ops->load(r->engine, NULL, NULL, e));
+    r->info = r->engine->ops->info(r->engine);
     size_t bytes = (plan_bytes_max(&r->info->limits.caps) + 63) / 64 * 64;
     r->buffer = aligned_alloc(64, bytes);
     CHECK(r->buffer != NULL);

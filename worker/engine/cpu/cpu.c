@@ -13,6 +13,14 @@
 #include "worker/engine/slots.h"
 #include "worker/engine/steps.h"
 
+// What is kept of a step between its forward and its answer.
+struct in_flight {
+    struct slot_row *resolved; // [rows]
+    float *in;                 // [batch_tokens][hidden] of the stage before; NULL on the first
+    float *out;                // … for the stage behind; NULL on the last
+    uint32_t n_tokens;
+};
+
 struct cpu {
     struct engine engine; // first
     struct cpu_plan plan;
@@ -25,16 +33,16 @@ struct cpu {
     struct slots slots;
     struct steps steps;
     struct cost cost;
-    struct sampler_work **sampler; // [threads]
-    struct slot_row *resolved;     // [rows] of the step that ran last
+    struct sampler_work **sampler;         // [threads]
+    struct in_flight flight[ENGINE_DEPTH]; // by the step's place in the ring
     struct engine_row_result *rows;
-    float *hidden_in[ENGINE_DEPTH]; // by place in the ring; stages past the first
     uint64_t busy_until_us, tickets, ticket_hash;
     atomic_bool aborted;
 };
 
 static struct cpu *cpu_of(struct engine *engine) { return (struct cpu *)engine; }
 static bool has_head(const struct cpu *c) { return c->plan.opts.layer_end == c->spec.layers; }
+static bool is_first(const struct cpu *c) { return c->plan.opts.layer_first == 0; }
 
 // ---- life ----
 
@@ -63,6 +71,16 @@ static void count_macs(const struct cpu *c, double *token, double *attended) {
     }
 }
 
+static void create_flight(struct cpu *c) {
+    size_t states = (size_t)c->plan.opts.batch_tokens * c->spec.hidden;
+    for (int i = 0; i < ENGINE_DEPTH; i++) {
+        struct in_flight *f = &c->flight[i];
+        f->resolved = xcalloc(c->plan.opts.rows, sizeof *f->resolved);
+        if (!is_first(c)) f->in = xcalloc(states, sizeof *f->in);
+        if (!has_head(c)) f->out = xcalloc(states, sizeof *f->out);
+    }
+}
+
 static err_id cpu_create(const struct engine_opts *opts, struct comm *comm, struct engine **engine, struct error *e) {
     struct cpu_plan plan;
     TRY(cpu_plan(opts, &plan, e));
@@ -88,10 +106,8 @@ static err_id cpu_create(const struct engine_opts *opts, struct comm *comm, stru
     steps_init(&c->steps, &plan.info.limits);
     c->sampler = xcalloc(pool_threads(c->pool), sizeof *c->sampler);
     for (uint32_t i = 0; i < pool_threads(c->pool); i++) c->sampler[i] = sampler_work_create(c->spec.vocab);
-    c->resolved = xcalloc(o->rows, sizeof *c->resolved);
     c->rows = xcalloc(o->rows, sizeof *c->rows);
-    size_t states = (size_t)o->batch_tokens * c->spec.hidden;
-    for (int i = 0; i < ENGINE_DEPTH && o->layer_first > 0; i++) c->hidden_in[i] = xcalloc(states, sizeof(float));
+    create_flight(c);
     double token, attended;
     count_macs(c, &token, &attended);
     cost_init(&c->cost, token, attended);
@@ -103,9 +119,8 @@ static void cpu_destroy(struct engine **engine) {
     if (*engine == NULL) return;
     struct cpu *c = cpu_of(*engine);
     for (uint32_t i = 0; i < pool_threads(c->pool); i++) sampler_work_destroy(&c->sampler[i]);
-    for (int i = 0; i < ENGINE_DEPTH; i++) free(c->hidden_in[i]);
+    for (int i = 0; i < ENGINE_DEPTH; i++) free(c->flight[i].resolved), free(c->flight[i].in), free(c->flight[i].out);
     free(c->sampler);
-    free(c->resolved);
     free(c->rows);
     slots_fini(&c->slots);
     steps_fini(&c->steps);
@@ -164,6 +179,12 @@ static bool wanted_logits_fit(const struct cpu *c, const struct plan_view *v) {
     return logits <= c->forward.limits.logits;
 }
 
+// Stages are paced one by one: each takes step_min_ms from when its input is there and it is free.
+static void set_pace(struct cpu *c, struct step *step, uint64_t ready_us) {
+    uint64_t start = ready_us > c->busy_until_us ? ready_us : c->busy_until_us;
+    step->due_us = c->busy_until_us = start + c->plan.opts.step_min_ms * UINT64_C(1000);
+}
+
 static enum engine_answer cpu_submit(struct engine *engine, const void *plan, size_t len, struct error *e) {
     struct cpu *c = cpu_of(engine);
     struct step *step;
@@ -175,8 +196,7 @@ static enum engine_answer cpu_submit(struct engine *engine, const void *plan, si
                       step->plan.head->step);
     }
     for (uint32_t i = 0; i < step->plan.head->n_rows; i++) c->slots.slot[step->plan.rows[i].slot].in_flight++;
-    uint64_t start = step->submitted_us > c->busy_until_us ? step->submitted_us : c->busy_until_us;
-    step->due_us = c->busy_until_us = start + c->plan.opts.step_min_ms * UINT64_C(1000);
+    if (is_first(c)) set_pace(c, step, step->submitted_us);
     return ENGINE_OK;
 }
 
@@ -190,12 +210,15 @@ static enum engine_answer cpu_hidden_in(struct engine *engine, uint64_t id, cons
                                         struct error *e) {
     struct cpu *c = cpu_of(engine);
     struct step *step = steps_find(&c->steps, id);
-    if (step == NULL || step->has_hidden || c->plan.opts.layer_first == 0) {
+    if (step == NULL || step->has_hidden || is_first(c)) {
         return failed(e, ERR_INTERNAL, "no hidden states are expected for it", id);
     }
-    if (tokens > c->plan.opts.batch_tokens) return failed(e, ERR_INVALID_ARGUMENT, "too many hidden states", id);
-    memcpy(c->hidden_in[step - c->steps.ring], states, (size_t)tokens * c->spec.hidden * sizeof *states);
+    uint32_t expected = 0;
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) expected += step->plan.rows[i].q_len;
+    if (tokens != expected) return failed(e, ERR_INVALID_ARGUMENT, "another number of hidden states than tokens", id);
+    memcpy(c->flight[step->place].in, states, (size_t)tokens * c->spec.hidden * sizeof *states);
     step->has_hidden = true;
+    set_pace(c, step, steps_now_us());
     return ENGINE_OK;
 }
 
@@ -203,12 +226,13 @@ static enum engine_answer cpu_hidden_in(struct engine *engine, uint64_t id, cons
 
 static err_id run_forward(struct cpu *c, struct step *step, struct error *e) {
     const struct plan_view *v = &step->plan;
+    struct in_flight *flight = &c->flight[step->place];
     slots_apply(&c->slots, v);
     for (uint32_t i = 0; i < v->head->n_copies; i++) cache_copy_block(&c->cache, v->copies[i].src, v->copies[i].dst);
     forward_begin(&c->forward);
     struct engine_load load = {0};
     for (uint32_t i = 0; i < v->head->n_rows; i++) {
-        struct slot_row *r = &c->resolved[i];
+        struct slot_row *r = &flight->resolved[i];
         TRY(slots_resolve(&c->slots, v, i, r, e));
         bool all = v->rows[i].logits == PLAN_LOGITS_ALL, last = v->rows[i].logits == PLAN_LOGITS_LAST;
         forward_add(&c->forward, r->tokens, r->q_len, r->pos, r->slot->table, last && has_head(c), all && has_head(c));
@@ -216,11 +240,12 @@ static err_id run_forward(struct cpu *c, struct step *step, struct error *e) {
         load.rows += last;
         load.attended += (uint64_t)r->q_len * r->pos + (uint64_t)r->q_len * (r->q_len + 1) / 2;
     }
-    load.tokens = c->forward.n_tokens;
+    load.tokens = flight->n_tokens = c->forward.n_tokens;
     uint64_t start = steps_now_us();
-    const float *incoming = c->plan.opts.layer_first > 0 ? c->hidden_in[step - c->steps.ring] : NULL;
-    if (!forward_run(&c->forward, incoming, &c->aborted)) return error_set(e, ERR_CANCELLED, "the step was aborted");
+    if (!forward_run(&c->forward, flight->in, &c->aborted)) return error_set(e, ERR_CANCELLED, "the step was aborted");
     cost_learn(&c->cost, &load, (double)(steps_now_us() - start));
+    size_t states = (size_t)flight->n_tokens * c->spec.hidden;
+    if (flight->out != NULL) memcpy(flight->out, c->forward.hidden, states * sizeof *flight->out);
     step->forward_done = true;
     return ERR_NONE;
 }
@@ -239,7 +264,7 @@ static bool all_finite(const float *logits, size_t n) {
 // Takes the row's token, or reports its logits.
 static void answer_row(struct cpu *c, const struct step *step, uint32_t i, uint32_t thread) {
     struct engine_row_result *out = &c->rows[i];
-    const struct slot *slot = c->resolved[i].slot;
+    const struct slot *slot = c->flight[step->place].resolved[i].slot;
     if (step->plan.rows[i].logits != PLAN_LOGITS_LAST) {
         out->numeric_error = out->logits != NULL && !all_finite(out->logits, (size_t)out->n_logits * c->spec.vocab);
         return;
@@ -284,7 +309,8 @@ static err_id run_sample(struct cpu *c, struct step *step, struct error *e) {
     pool_for(c->pool, v->head->n_rows, 1, answer_rows, &p);
     for (uint32_t i = 0; i < v->head->n_rows; i++) {
         if (c->rows[i].n_tokens == 0) continue;
-        slots_accept(c->resolved[i].slot, c->resolved[i].pos + c->resolved[i].q_len, c->rows[i].tokens[0].token);
+        const struct slot_row *r = &c->flight[step->place].resolved[i];
+        slots_accept(r->slot, r->pos + r->q_len, c->rows[i].tokens[0].token);
     }
     return ERR_NONE;
 }
@@ -294,30 +320,23 @@ static void retire(struct cpu *c, const struct step *step) {
     steps_pop(&c->steps);
 }
 
-// The oldest step, its forward run; NULL with *answer when that isn't so.
-static struct step *advance(struct cpu *c, uint64_t id, enum engine_answer *answer, struct error *e) {
-    struct step *step = steps_first(&c->steps);
-    if (step == NULL || step->plan.head->step != id) {
-        *answer = failed(e, ERR_INTERNAL, "it is not the oldest in flight", id);
-        return NULL;
-    }
-    if (c->plan.opts.layer_first > 0 && !step->has_hidden && step->plan.head->n_rows > 0) {
-        *answer = ENGINE_PENDING;
-        return NULL;
-    }
-    *answer = ENGINE_OK;
+// Runs the step's forward where that is possible and has not been done. OK, PENDING or FAILED.
+static enum engine_answer advance(struct cpu *c, struct step *step, struct error *e) {
+    if (step->forward_done) return ENGINE_OK;
+    bool has_input = is_first(c) || step->has_hidden || step->plan.head->n_rows == 0;
+    if (!has_input || !steps_may_run(&c->steps, step)) return ENGINE_PENDING;
     uint32_t csr = kernels_enter();
-    if (!step->forward_done && run_forward(c, step, e) != ERR_NONE) *answer = ENGINE_FAILED;
+    err_id id = run_forward(c, step, e);
     kernels_leave(csr);
-    return step;
+    return id == ERR_NONE ? ENGINE_OK : ENGINE_FAILED;
 }
 
 static enum engine_answer cpu_result(struct engine *engine, uint64_t id, uint32_t wait_ms, struct engine_result *result,
                                      struct error *e) {
     struct cpu *c = cpu_of(engine);
-    enum engine_answer a;
-    struct step *step = advance(c, id, &a, e);
-    if (step == NULL) return a;
+    struct step *step = steps_first(&c->steps);
+    if (step == NULL || step->plan.head->step != id) return failed(e, ERR_INTERNAL, "it is not the oldest in flight", id);
+    enum engine_answer a = advance(c, step, e);
     if (a == ENGINE_OK) a = steps_wait(step, wait_ms, &c->aborted, e);
     if (a == ENGINE_PENDING) return a;
     uint32_t csr = kernels_enter();
@@ -329,13 +348,16 @@ static enum engine_answer cpu_result(struct engine *engine, uint64_t id, uint32_
     return a;
 }
 
-static enum engine_answer cpu_hidden_out(struct engine *engine, uint64_t id, const float **states, uint32_t *tokens,
-                                         struct error *e) {
+static enum engine_answer cpu_hidden_out(struct engine *engine, uint64_t id, uint32_t wait_ms, const float **states,
+                                         uint32_t *tokens, struct error *e) {
     struct cpu *c = cpu_of(engine);
-    enum engine_answer a;
-    if (advance(c, id, &a, e) == NULL || a != ENGINE_OK) return a;
-    *states = c->forward.hidden;
-    *tokens = c->forward.n_tokens;
+    struct step *step = steps_find(&c->steps, id);
+    if (step == NULL || has_head(c)) return failed(e, ERR_INTERNAL, "it is not in flight, or this is the last stage", id);
+    enum engine_answer a = advance(c, step, e);
+    if (a == ENGINE_OK) a = steps_wait(step, wait_ms, &c->aborted, e);
+    if (a != ENGINE_OK) return a;
+    *states = c->flight[step->place].out;
+    *tokens = c->flight[step->place].n_tokens;
     return ENGINE_OK;
 }
 
@@ -381,14 +403,13 @@ static err_id cpu_warmup(struct engine *engine, struct error *e) {
     if (large > c->plan.opts.context) large = c->plan.opts.context;
     uint32_t table[LARGE], tokens[LARGE] = {0}, csr = kernels_enter();
     for (uint32_t i = 0; i < LARGE; i++) table[i] = i;
-    const float *incoming = c->hidden_in[0];
     for (uint32_t i = 0; i < 2 * ROUNDS && !atomic_load(&c->aborted); i++) {
         struct engine_load load = {.rows = 1, .tokens = i % 2 == 0 ? 1 : large};
         load.attended = load.tokens * (load.tokens + 1) / 2;
         forward_begin(&c->forward);
         forward_add(&c->forward, tokens, load.tokens, 0, table, has_head(c), false);
         uint64_t start = steps_now_us();
-        forward_run(&c->forward, incoming, &c->aborted);
+        forward_run(&c->forward, c->flight[0].in, &c->aborted);
         if (i >= 2) cost_learn(&c->cost, &load, (double)(steps_now_us() - start));
     }
     kernels_leave(csr);

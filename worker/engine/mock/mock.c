@@ -1,5 +1,8 @@
-// Design notes: a step costs what its pace says from the end of the one before it; nothing is computed until it is due, and
-// waiting is done in slices, so that abort() is seen at once.
+// Design notes: each layer caches, per token, a hash over what the layer below says of this token and what the layer itself
+// cached for the token before; the lowest one starts from the token. The last layer's hash chooses the next token. So an
+// answer depends on every token, block, layer and state that was handed from stage to stage, as a model's does. A step costs
+// what its pace says from the end of the one before it; nothing is computed until it is due, and waiting is done in slices,
+// so that abort() is seen at once.
 #include "worker/engine/mock/mock.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +20,11 @@ struct mock {
     struct engine_info info;
     struct slots slots;
     struct steps steps;
-    uint64_t *cache; // [blocks][block_tokens]
-    uint64_t *last;  // [rows] the entry of each row's last token in the step being answered
+    uint64_t *cache; // [layers][blocks][block_tokens]
+    uint64_t
+        *states[ENGINE_DEPTH]; // by place in the ring: [batch_tokens], what goes in, and after the forward what comes out
+    uint32_t n_states[ENGINE_DEPTH];
+    struct slot_row *resolved[ENGINE_DEPTH]; // [rows]
     struct engine_row_result *rows;
     uint64_t busy_until_us;
     uint64_t tickets, ticket_hash; // the newest ticket's
@@ -26,6 +32,9 @@ struct mock {
 };
 
 static struct mock *mock_of(struct engine *engine) { return (struct mock *)engine; }
+static bool is_first(const struct mock *m) { return m->info.layer_first == 0; }
+static bool has_head(const struct mock *m) { return m->info.layer_end == m->info.layers; }
+static uint32_t n_layers(const struct engine_opts *o) { return o->layer_end - o->layer_first; }
 
 static err_id mock_probe(struct engine_device *d, struct error *e) {
     *d = (struct engine_device){.name = "mock", .cores = 1};
@@ -37,15 +46,20 @@ static struct engine_opts with_defaults(const struct engine_opts *given) {
     if (o.mock.vocab == 0) o.mock.vocab = VOCAB;
     if (o.context == 0) o.context = CONTEXT;
     if (o.block_tokens == 0) o.block_tokens = BLOCK_TOKENS;
-    if (o.kv_bytes == 0) o.kv_bytes = (uint64_t)CACHE_TOKENS * ENTRY_BYTES;
+    if (o.mock.layers == 0) o.mock.layers = 1;
+    if (o.layer_end == 0) o.layer_end = o.mock.layers;
+    if (o.kv_bytes == 0) o.kv_bytes = (uint64_t)CACHE_TOKENS * ENTRY_BYTES * n_layers(&o);
     return o;
 }
 
 static err_id mock_mem_plan(const struct engine_opts *given, struct engine_mem *mem, struct error *e) {
     struct engine_opts o = with_defaults(given);
-    uint64_t blocks = o.kv_bytes / ENTRY_BYTES / o.block_tokens;
+    if (o.layer_first >= o.layer_end || o.layer_end > o.mock.layers)
+        return error_set(e, ERR_CONFIG, "layers %u to %u are not a range of the mock's %u", o.layer_first, o.layer_end,
+                         o.mock.layers);
+    uint64_t entry_bytes = (uint64_t)ENTRY_BYTES * n_layers(&o), blocks = o.kv_bytes / entry_bytes / o.block_tokens;
     if (blocks == 0 || blocks > UINT32_MAX) return error_set(e, ERR_CONFIG, "the mock's KV size is out of range");
-    *mem = (struct engine_mem){.kv_bytes = o.kv_bytes, .kv_bytes_per_token = ENTRY_BYTES, .blocks = (uint32_t)blocks};
+    *mem = (struct engine_mem){.kv_bytes = o.kv_bytes, .kv_bytes_per_token = entry_bytes, .blocks = (uint32_t)blocks};
     mem->kv_tokens = blocks * o.block_tokens;
     return ERR_NONE;
 }
@@ -70,16 +84,22 @@ static err_id mock_create(const struct engine_opts *given, struct comm *comm, st
         .context = o.context,
         .vocab = o.mock.vocab,
     };
-    m->info.layer_end = m->info.layers = 1;
-    m->info.kv_bytes_per_token = ENTRY_BYTES;
+    m->info.layer_first = o.layer_first;
+    m->info.layer_end = o.layer_end;
+    m->info.layers = o.mock.layers;
+    m->info.hidden = ENTRY_BYTES / sizeof(float);
+    m->info.kv_bytes_per_token = mem.kv_bytes_per_token;
     m->info.mem = mem;
     m->info.logits = o.rows;
     m->info.modes = 1u << PLAN_LOGITS_NONE | 1u << PLAN_LOGITS_LAST;
     slots_init(&m->slots, &m->info.limits);
     steps_init(&m->steps, &m->info.limits);
-    m->cache = xcalloc((size_t)mem.blocks * o.block_tokens, sizeof *m->cache);
+    m->cache = xcalloc((size_t)mem.blocks * o.block_tokens * n_layers(&o), sizeof *m->cache);
     m->rows = xcalloc(o.rows, sizeof *m->rows);
-    m->last = xcalloc(o.rows, sizeof *m->last);
+    for (int i = 0; i < ENGINE_DEPTH; i++) {
+        m->states[i] = xcalloc(o.batch_tokens, sizeof *m->states[i]);
+        m->resolved[i] = xcalloc(o.rows, sizeof *m->resolved[i]);
+    }
     *engine = &m->engine;
     return ERR_NONE;
 }
@@ -91,7 +111,7 @@ static void mock_destroy(struct engine **engine) {
     steps_fini(&m->steps);
     free(m->cache);
     free(m->rows);
-    free(m->last);
+    for (int i = 0; i < ENGINE_DEPTH; i++) free(m->states[i]), free(m->resolved[i]);
     free(m);
     *engine = NULL;
 }
@@ -105,8 +125,8 @@ static err_id mock_warmup(struct engine *engine, struct error *e) { return ERR_N
 
 static void mock_fingerprint(struct engine *engine, char text[ENGINE_FINGERPRINT_MAX]) {
     const struct engine_mock_opts *o = &mock_of(engine)->opts.mock;
-    uint32_t what[] = {o->vocab, o->eos, o->eos_every};
-    snprintf(text, ENGINE_FINGERPRINT_MAX, "mock1%016llx", (unsigned long long)XXH3_64bits(what, sizeof what));
+    uint32_t what[] = {o->vocab, o->eos, o->eos_every, o->layers};
+    snprintf(text, ENGINE_FINGERPRINT_MAX, "mock2%016llx", (unsigned long long)XXH3_64bits(what, sizeof what));
 }
 
 static const struct engine_info *mock_info(struct engine *engine) { return &mock_of(engine)->info; }
@@ -127,22 +147,26 @@ static uint64_t step_us(const struct mock *m, uint64_t prefill_tokens, bool deco
     return (uint64_t)(us < least ? least : us);
 }
 
+// Stages are paced one by one: each takes its time from when its input is there and it is free.
+static void set_pace(struct mock *m, struct step *step, uint64_t ready_us) {
+    uint64_t prefill = 0, start = ready_us > m->busy_until_us ? ready_us : m->busy_until_us;
+    bool decodes = false;
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
+        const struct plan_row *r = &step->plan.rows[i];
+        bool decode = r->q_len == 1 && plan_row_samples(r);
+        decodes |= decode;
+        prefill += decode ? 0 : r->q_len;
+    }
+    step->due_us = m->busy_until_us = start + step_us(m, prefill, decodes);
+}
+
 static enum engine_answer mock_submit(struct engine *engine, const void *plan, size_t len, struct error *e) {
     struct mock *m = mock_of(engine);
     struct step *step;
     enum engine_answer a = steps_push(&m->steps, &m->info.limits, plan, len, &step, e);
     if (a != ENGINE_OK) return a;
-    uint64_t prefill = 0;
-    bool decodes = false;
-    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
-        const struct plan_row *r = &step->plan.rows[i];
-        m->slots.slot[r->slot].in_flight++;
-        bool decode = r->q_len == 1 && plan_row_samples(r);
-        decodes |= decode;
-        prefill += decode ? 0 : r->q_len;
-    }
-    uint64_t start = step->submitted_us > m->busy_until_us ? step->submitted_us : m->busy_until_us;
-    step->due_us = m->busy_until_us = start + step_us(m, prefill, decodes);
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) m->slots.slot[step->plan.rows[i].slot].in_flight++;
+    if (is_first(m)) set_pace(m, step, step->submitted_us);
     return ENGINE_OK;
 }
 
@@ -152,9 +176,10 @@ static enum engine_answer mock_sample(struct engine *engine, uint64_t step, cons
     return steps_sample(&m->steps, step, masks, forced, m->info.limits.vocab, e);
 }
 
-static uint64_t *entry(struct mock *m, const struct slot *slot, uint32_t pos) {
+// layer: counted from this shard's first.
+static uint64_t *entry(struct mock *m, uint32_t layer, const struct slot *slot, uint32_t pos) {
     uint32_t bt = m->info.limits.block_tokens;
-    return &m->cache[(size_t)slot->table[pos / bt] * bt + pos % bt];
+    return &m->cache[((size_t)layer * m->info.limits.blocks + slot->table[pos / bt]) * bt + pos % bt];
 }
 
 static uint64_t mix(uint64_t a, uint64_t b) {
@@ -185,16 +210,57 @@ static uint32_t next_token(const struct mock *m, const struct slot *slot, uint32
     return t;
 }
 
-static void answer_row(struct mock *m, const struct step *step, uint32_t i, const struct slot_row *r) {
+// One row through this shard's layers: states, one per token, are what the layer below said, then what the last one says.
+static void run_row(struct mock *m, const struct slot_row *r, uint64_t *states) {
+    for (uint32_t k = 0; k < r->q_len && is_first(m); k++) states[k] = r->tokens[k];
+    for (uint32_t l = 0; l < n_layers(&m->opts); l++) {
+        uint64_t h = r->pos == 0 ? 0 : *entry(m, l, r->slot, r->pos - 1);
+        for (uint32_t k = 0; k < r->q_len; k++) *entry(m, l, r->slot, r->pos + k) = states[k] = h = mix(h, states[k]);
+    }
+    r->slot->length = r->pos + r->q_len;
+}
+
+static err_id run_forward(struct mock *m, struct step *step, struct error *e) {
+    slots_apply(&m->slots, &step->plan);
+    uint32_t bt = m->info.limits.block_tokens, at = 0;
+    for (uint32_t i = 0; i < step->plan.head->n_copies; i++) {
+        const struct plan_copy *c = &step->plan.copies[i];
+        for (uint32_t l = 0; l < n_layers(&m->opts); l++) {
+            uint64_t *blocks = m->cache + (size_t)l * m->info.limits.blocks * bt;
+            memcpy(blocks + (size_t)c->dst * bt, blocks + (size_t)c->src * bt, bt * sizeof *blocks);
+        }
+    }
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) {
+        struct slot_row *r = &m->resolved[step->place][i];
+        TRY(slots_resolve(&m->slots, &step->plan, i, r, e));
+        run_row(m, r, m->states[step->place] + at);
+        at += r->q_len;
+    }
+    m->n_states[step->place] = at;
+    step->forward_done = true;
+    return ERR_NONE;
+}
+
+// OK: the step's forward is done and its time has come.
+static enum engine_answer advance(struct mock *m, struct step *step, uint32_t wait_ms, struct error *e) {
+    bool has_input = is_first(m) || step->has_hidden || step->plan.head->n_rows == 0;
+    if (!step->forward_done && (!has_input || !steps_may_run(&m->steps, step))) return ENGINE_PENDING;
+    enum engine_answer a = steps_wait(step, wait_ms, &m->aborted, e);
+    if (a == ENGINE_OK && !step->forward_done && run_forward(m, step, e) != ERR_NONE) a = ENGINE_FAILED;
+    return a;
+}
+
+// last: what the last layer says of the row's last token.
+static void answer_row(struct mock *m, const struct step *step, uint32_t i, uint64_t last) {
     struct engine_row_result *out = &m->rows[i];
-    uint32_t end = r->pos + r->q_len;
+    const struct slot_row *r = &m->resolved[step->place][i];
     *out = (struct engine_row_result){.slot = step->plan.rows[i].slot};
-    r->slot->length = end;
     if (!plan_row_samples(&step->plan.rows[i])) return;
-    crash_if_told(m, r->slot);
+    uint32_t end = r->pos + r->q_len;
     struct engine_token *t = &out->tokens[0];
+    if (has_head(m)) crash_if_told(m, r->slot);
     bool forced = step->forced[i] != ENGINE_NO_TOKEN;
-    t->token = forced ? step->forced[i] : next_token(m, r->slot, end, m->last[i], step->masks[i]);
+    t->token = forced ? step->forced[i] : next_token(m, r->slot, end, last, step->masks[i]);
     t->logprob = -0.25f;
     t->n_top = r->slot->sampling.logprobs;
     for (uint32_t k = 0; k < t->n_top; k++) {
@@ -204,25 +270,15 @@ static void answer_row(struct mock *m, const struct step *step, uint32_t i, cons
     slots_accept(r->slot, end, t->token);
 }
 
-static err_id run_row(struct mock *m, const struct step *step, uint32_t i, struct error *e) {
-    struct slot_row r;
-    TRY(slots_resolve(&m->slots, &step->plan, i, &r, e));
-    uint64_t h = r.pos == 0 ? 0 : *entry(m, r.slot, r.pos - 1);
-    for (uint32_t k = 0; k < r.q_len; k++) *entry(m, r.slot, r.pos + k) = h = mix(h, r.tokens[k]);
-    m->last[i] = h;
-    answer_row(m, step, i, &r);
-    return ERR_NONE;
-}
-
-static err_id run_step(struct mock *m, const struct step *step, struct error *e) {
+static err_id answer_step(struct mock *m, const struct step *step, struct error *e) {
     if (step_samples(step) && !step->sampled) return error_set(e, ERR_INTERNAL, "sample() was not called before result()");
-    slots_apply(&m->slots, &step->plan);
-    uint32_t bt = m->info.limits.block_tokens;
-    for (uint32_t i = 0; i < step->plan.head->n_copies; i++) {
-        const struct plan_copy *c = &step->plan.copies[i];
-        memcpy(m->cache + (size_t)c->dst * bt, m->cache + (size_t)c->src * bt, bt * sizeof *m->cache);
+    const uint64_t *states = m->states[step->place];
+    for (uint32_t i = 0, at = 0; i < step->plan.head->n_rows; i++) {
+        at += step->plan.rows[i].q_len;
+        if (!has_head(m) && plan_row_samples(&step->plan.rows[i]) && step->forced[i] == ENGINE_NO_TOKEN)
+            return error_set(e, ERR_INTERNAL, "a stage without the head was not told the last stage's tokens");
+        answer_row(m, step, i, states[at - 1]);
     }
-    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) TRY(run_row(m, step, i, e));
     return ERR_NONE;
 }
 
@@ -239,26 +295,44 @@ static enum engine_answer mock_result(struct engine *engine, uint64_t id, uint32
         error_set(e, ERR_INTERNAL, "step %llu is not the oldest in flight", (unsigned long long)id);
         return ENGINE_FAILED;
     }
-    enum engine_answer a = steps_wait(step, wait_ms, &m->aborted, e);
+    enum engine_answer a = advance(m, step, wait_ms, e);
     if (a == ENGINE_PENDING) return a;
-    if (a == ENGINE_OK && run_step(m, step, e) != ERR_NONE) a = ENGINE_FAILED;
+    if (a == ENGINE_OK && answer_step(m, step, e) != ERR_NONE) a = ENGINE_FAILED;
     *result = (struct engine_result){.step = id, .n_rows = step->plan.head->n_rows, .rows = m->rows};
     result->elapsed_us = steps_elapsed_us(&m->steps, step);
     retire(m, step);
     return a;
 }
 
-static enum engine_answer no_stages(struct error *e) {
-    error_set(e, ERR_UNSUPPORTED, "the mock has no pipeline stages");
-    return ENGINE_FAILED;
-}
-static enum engine_answer mock_hidden_in(struct engine *engine, uint64_t step, const float *states, uint32_t tokens,
+// A state is a hash, carried as the floats whose bits it has.
+static enum engine_answer mock_hidden_in(struct engine *engine, uint64_t id, const float *states, uint32_t tokens,
                                          struct error *e) {
-    return no_stages(e);
+    struct mock *m = mock_of(engine);
+    struct step *step = steps_find(&m->steps, id);
+    uint32_t expected = 0;
+    for (uint32_t i = 0; step != NULL && i < step->plan.head->n_rows; i++) expected += step->plan.rows[i].q_len;
+    if (step == NULL || step->has_hidden || is_first(m) || tokens != expected) {
+        error_set(e, ERR_INTERNAL, "step %llu expects no hidden states, or another number", (unsigned long long)id);
+        return ENGINE_FAILED;
+    }
+    memcpy(m->states[step->place], states, (size_t)tokens * ENTRY_BYTES);
+    step->has_hidden = true;
+    set_pace(m, step, steps_now_us());
+    return ENGINE_OK;
 }
-static enum engine_answer mock_hidden_out(struct engine *engine, uint64_t step, const float **states, uint32_t *tokens,
-                                          struct error *e) {
-    return no_stages(e);
+
+static enum engine_answer mock_hidden_out(struct engine *engine, uint64_t id, uint32_t wait_ms, const float **states,
+                                          uint32_t *tokens, struct error *e) {
+    struct mock *m = mock_of(engine);
+    struct step *step = steps_find(&m->steps, id);
+    if (step == NULL || has_head(m)) {
+        error_set(e, ERR_INTERNAL, "step %llu is not in flight, or this is the last stage", (unsigned long long)id);
+        return ENGINE_FAILED;
+    }
+    enum engine_answer a = advance(m, step, wait_ms, e);
+    *states = (const float *)m->states[step->place];
+    *tokens = m->n_states[step->place];
+    return a;
 }
 
 // ---- moving KV entries ----
@@ -267,11 +341,9 @@ static void drain(struct mock *m) {
     struct engine_result dropped;
     struct step *step;
     while ((step = steps_first(&m->steps)) != NULL) {
-        if (atomic_load(&m->aborted) || (step_samples(step) && !step->sampled)) {
-            retire(m, step);
-        } else {
-            mock_result(&m->engine, step->plan.head->step, 1000, &dropped, NULL);
-        }
+        bool stuck = atomic_load(&m->aborted) || (step_samples(step) && !step->sampled);
+        uint64_t id = step->plan.head->step;
+        if (stuck || mock_result(&m->engine, id, 1000, &dropped, NULL) == ENGINE_PENDING) retire(m, step);
     }
 }
 
@@ -281,14 +353,22 @@ static err_id check_idle(const struct mock *m, const struct engine_kv_span *span
     return error_set(e, ERR_INTERNAL, "slot %u has unanswered rows", span->slot);
 }
 
+// [layer][token]: out of the cache into bytes, or the other way.
+static void span_walk(struct mock *m, const struct engine_kv_span *span, uint8_t *bytes, bool out) {
+    for (uint32_t l = 0; l < n_layers(&m->opts); l++) {
+        for (uint32_t i = 0; i < span->count; i++, bytes += ENTRY_BYTES) {
+            uint64_t *at = entry(m, l, &m->slots.slot[span->slot], span->first + i);
+            memcpy(out ? (void *)bytes : at, out ? (void *)at : bytes, ENTRY_BYTES);
+        }
+    }
+}
+
 static err_id mock_kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket,
                              struct error *e) {
     struct mock *m = mock_of(engine);
     TRY(check_idle(m, &span, e));
-    for (uint32_t i = 0; i < span.count; i++) {
-        memcpy((uint8_t *)bytes + (size_t)i * ENTRY_BYTES, entry(m, &m->slots.slot[span.slot], span.first + i), ENTRY_BYTES);
-    }
-    m->ticket_hash = XXH3_64bits(bytes, (size_t)span.count * ENTRY_BYTES);
+    span_walk(m, &span, bytes, true);
+    m->ticket_hash = XXH3_64bits(bytes, m->info.kv_bytes_per_token * span.count);
     ticket->id = ++m->tickets;
     return ERR_NONE;
 }
@@ -297,12 +377,9 @@ static err_id mock_kv_import(struct engine *engine, struct engine_kv_span span, 
                              engine_ticket *ticket, struct error *e) {
     struct mock *m = mock_of(engine);
     TRY(check_idle(m, &span, e));
-    m->ticket_hash = XXH3_64bits(bytes, (size_t)span.count * ENTRY_BYTES);
+    m->ticket_hash = XXH3_64bits(bytes, m->info.kv_bytes_per_token * span.count);
     if (m->ticket_hash != hash) return error_set(e, ERR_PROTOCOL, "the KV entries' hash differs from the one announced");
-    for (uint32_t i = 0; i < span.count; i++) {
-        memcpy(entry(m, &m->slots.slot[span.slot], span.first + i), (const uint8_t *)bytes + (size_t)i * ENTRY_BYTES,
-               ENTRY_BYTES);
-    }
+    span_walk(m, &span, (uint8_t *)bytes, false);
     ticket->id = ++m->tickets;
     return ERR_NONE;
 }

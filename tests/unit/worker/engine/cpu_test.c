@@ -204,7 +204,7 @@ static void two_stages_give_the_bits_of_one(void **state) {
             uint32_t n;
             struct engine_result r;
             assert_int_equal(cpu_backend.result(second.engine, b, 0, &r, &e), ENGINE_PENDING);
-            assert_int_equal(cpu_backend.hidden_out(first.engine, a, &states, &n, &e), ENGINE_OK);
+            assert_int_equal(cpu_backend.hidden_out(first.engine, a, 1000, &states, &n, &e), ENGINE_OK);
             assert_int_equal(n, 16);
             assert_int_equal(cpu_backend.hidden_in(second.engine, b, states, n, &e), ENGINE_OK);
             driver_result(&first, a);
@@ -239,7 +239,7 @@ static void a_first_stage_takes_the_last_stages_tokens(void **state) {
         uint64_t a = driver_submit(&stage[0]), b = driver_submit(&stage[1]);
         const float *states;
         uint32_t n;
-        assert_int_equal(cpu_backend.hidden_out(stage[0].engine, a, &states, &n, &e), ENGINE_OK);
+        assert_int_equal(cpu_backend.hidden_out(stage[0].engine, a, 1000, &states, &n, &e), ENGINE_OK);
         assert_int_equal(cpu_backend.hidden_in(stage[1].engine, b, states, n, &e), ENGINE_OK);
         driver_sample(&stage[1], b);
         uint32_t token = driver_result(&stage[1], b).rows[0].tokens[0].token;

@@ -17,11 +17,17 @@ static void begin(struct driver *d) {
 
 void driver_init(struct driver *d, const struct backend *backend, const struct engine_opts *opts) {
     struct error e = {0};
-    *d = (struct driver){0};
-    must(backend->create(opts, NULL, &d->engine, &e), &e);
-    must(backend->load(d->engine, NULL, NULL, &e), &e);
-    must(backend->warmup(d->engine, &e), &e);
-    d->info = *backend->info(d->engine);
+    struct engine *engine;
+    must(backend->create(opts, NULL, &engine, &e), &e);
+    driver_adopt(d, engine);
+}
+
+void driver_adopt(struct driver *d, struct engine *engine) {
+    struct error e = {0};
+    *d = (struct driver){.engine = engine};
+    must(engine->ops->load(engine, NULL, NULL, &e), &e);
+    must(engine->ops->warmup(engine, &e), &e);
+    d->info = *engine->ops->info(engine);
     d->buffer = aligned_alloc(64, (plan_bytes_max(&d->info.limits.caps) + 63) / 64 * 64);
     begin(d);
 }

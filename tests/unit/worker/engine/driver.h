@@ -18,6 +18,7 @@ struct driver {
 };
 
 void driver_init(struct driver *d, const struct backend *backend, const struct engine_opts *opts);
+void driver_adopt(struct driver *d, struct engine *engine); // a created one
 void driver_fini(struct driver *d);
 // Opens the slot at length 0; its blocks are new.
 void driver_open(struct driver *d, uint32_t slot, const struct sampling_params *sampling, const uint32_t *tokens,

@@ -197,19 +197,20 @@ static void a_prompt_with_the_crash_sequence_kills_the_process(void **state) {
     }
 }
 
-static void the_fifth_plan_in_flight_is_refused_as_full(void **state) {
-    uint32_t p[8];
-    prompt(p, 8, 6);
+static void a_plan_too_many_in_flight_is_refused_as_full(void **state) {
+    enum { PROMPT = ENGINE_DEPTH + 4 };
+    uint32_t p[PROMPT];
+    prompt(p, PROMPT, 6);
     struct engine_opts o = opts();
     struct driver d;
     driver_init(&d, the_mock(), &o);
-    driver_open(&d, 0, NULL, p, 8, 8);
+    driver_open(&d, 0, NULL, p, PROMPT, PROMPT);
     uint64_t steps[ENGINE_DEPTH];
     for (int i = 0; i < ENGINE_DEPTH; i++) {
         driver_row(&d, 0, p + i, 1, PLAN_LOGITS_NONE);
         steps[i] = driver_submit(&d);
     }
-    driver_row(&d, 0, p + 4, 1, PLAN_LOGITS_NONE);
+    driver_row(&d, 0, p + ENGINE_DEPTH, 1, PLAN_LOGITS_NONE);
     size_t len = plan_builder_finish(&d.builder);
     struct error e = {0};
     assert_int_equal(the_mock()->submit(d.engine, d.buffer, len, &e), ENGINE_FULL);
@@ -227,7 +228,7 @@ int main(void) {
         cmocka_unit_test(exported_entries_carry_a_sequence_over),
         cmocka_unit_test(it_keeps_its_pace_and_aborts_at_once),
         cmocka_unit_test(a_prompt_with_the_crash_sequence_kills_the_process),
-        cmocka_unit_test(the_fifth_plan_in_flight_is_refused_as_full),
+        cmocka_unit_test(a_plan_too_many_in_flight_is_refused_as_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

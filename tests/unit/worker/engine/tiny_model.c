@@ -46,6 +46,8 @@ struct writer {
     uint64_t seed, offset, count;
     enum tiny_dtype dtype;
     uint32_t poison;
+    const struct model_spec *spec;
+    uint32_t first, end; // layers whose tensors are numbers
 };
 
 // Uniform in [-1, 1), the same for the same (seed, tensor, element).
@@ -70,6 +72,11 @@ static void put_element(const struct writer *w, float x) {
     fwrite(&half, 2, 1, w->data);
 }
 
+static bool is_needed(const struct writer *w, const struct tensor_need *n) {
+    if (n->role == TENSOR_EMBED) return w->first == 0 || (w->spec->tied && w->end == w->spec->layers);
+    return n->layer >= w->first && n->layer < w->end;
+}
+
 static void put_tensor(void *context, const struct tensor_need *n) {
     static const char *const dtypes[] = {"BF16", "F32", "F16"};
     struct writer *w = context;
@@ -86,6 +93,7 @@ static void put_tensor(void *context, const struct tensor_need *n) {
     for (uint32_t i = 0; i < count; i++) {
         float x = noise(w, i) * scale + (is_norm ? 1 : 0);
         if (n->role == TENSOR_EMBED && i / n->cols == w->poison) x = __builtin_nanf("");
+        if (!is_needed(w, n)) x = __builtin_nanf("");
         put_element(w, x);
     }
     w->offset = end;
@@ -123,17 +131,28 @@ static void write_tensors(const char *folder, struct writer *w, const struct mod
     free(data);
 }
 
-char *tiny_model_write(const char *config, uint64_t seed, enum tiny_dtype dtype, uint32_t poison_token) {
+static char *write_model(const char *config, struct writer *w) {
     char *folder = xstrdup("/tmp/shoal-tiny-XXXXXX");
     assert_non_null(mkdtemp(folder));
     write_text(folder, "config.json", config);
     struct model *m;
     struct error e = {0};
     if (model_open_config(folder, &m, &e) != ERR_NONE) fail_msg("%s", error_text(&e));
-    struct writer w = {.seed = seed, .dtype = dtype, .poison = poison_token};
-    write_tensors(folder, &w, model_spec(m));
+    w->spec = model_spec(m);
+    if (w->end == 0) w->end = w->spec->layers;
+    write_tensors(folder, w, w->spec);
     model_close(&m);
     return folder;
+}
+
+char *tiny_model_write(const char *config, uint64_t seed, enum tiny_dtype dtype, uint32_t poison_token) {
+    struct writer w = {.seed = seed, .dtype = dtype, .poison = poison_token};
+    return write_model(config, &w);
+}
+
+char *tiny_model_write_part(const char *config, uint64_t seed, uint32_t first, uint32_t end) {
+    struct writer w = {.seed = seed, .dtype = TINY_BF16, .poison = UINT32_MAX, .first = first, .end = end};
+    return write_model(config, &w);
 }
 
 void tiny_model_remove(char *folder) {
