@@ -45,6 +45,10 @@ struct router_core {
     struct replica_view *view_replicas;
 };
 
+// Does this point fire?
+static inline bool core_odd(struct router_core *core, enum router_odd point) {
+    return buggify(&core->options.buggify, point, core->now);
+}
 // Begins an event. If this process was away (stopped, starved) for longer than ticks may take, silence until now is ours,
 // not the others': what they said waits to be read.
 void core_begin(struct router_core *core, ms_t now);

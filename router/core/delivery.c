@@ -71,6 +71,16 @@ static void release_there(struct router_core *core, struct link *from, const str
     core_say(core, from->id, &m);
 }
 
+// What a router may do whenever records come (enum router_odd).
+static void be_odd(struct router_core *core, struct session *s, ms_t now) {
+    if (core_odd(core, ROUTER_ODD_ACK)) s->rx.ack_at = now;
+    if (core_odd(core, ROUTER_ODD_SYNC)) session_ask_again(core, s, now);
+    if (core_odd(core, ROUTER_ODD_RESEND)) {
+        struct msg m = {.kind = MSG_RESEND, .resend = {s->key, s->attempt, record_log_count(s->log) / 2}};
+        core_say(core, s->rx.link, &m);
+    }
+}
+
 // The log grew by n records.
 static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t now) {
     core->counters.records += n;
@@ -109,6 +119,7 @@ void session_on_tokens(struct router_core *core, struct session *s, struct link 
             fail_attempt_for_good(core, s, ERR_TOO_LARGE, "the answer is longer than a stream may be", now);
             return;
         }
+        be_odd(core, s, now);
         break;
     case RX_DUPLICATE:
         core->counters.duplicates_dropped += m->records.count;
@@ -150,7 +161,7 @@ void session_on_done(struct router_core *core, struct session *s, struct link *f
     switch (result) {
     case RX_DONE:
         if (s->state == SESSION_PLACED) {
-            MARK(accepted_by_done);
+            RARE_MARK(accepted_by_done);
             take_fingerprint(s, s->offer->status.info.fingerprint);
             accepted(core, s);
         }
@@ -276,6 +287,12 @@ void session_tick(struct router_core *core, struct session *s, ms_t now) {
         struct stream_key key = s->key;
         retry(core, s, now);
         if (session_find(core, &key) != s) return; // it could not go on
+    }
+    if (s->state == SESSION_RUNNING && !s->relayed && core_odd(core, ROUTER_ODD_MOVE)) {
+        session_arm(core, s);
+        session_unplace(core, s, true);
+        session_enqueue(core, s, now);
+        return;
     }
     if (s->offer) {
         if (s->watch_at <= now) session_ask_again(core, s, now);

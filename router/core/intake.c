@@ -137,6 +137,10 @@ struct session *intake(struct router_core *core, const struct msg_generate *g, b
     struct error why = {0};
     core->counters.requests++;
     if (validate(core, g, relayed, &why) != ERR_NONE) return refuse(core, g, &why, 0, rejected);
+    if (core_odd(core, ROUTER_ODD_REFUSE)) {
+        error_set(&why, ERR_OVERLOADED, "refused by chance");
+        return refuse(core, g, &why, 1, rejected);
+    }
     struct deployment *d = models_choose(core, g, region_work(g->prompt_bytes / BYTES_PER_TOKEN_GUESS, g->max_tokens), &why);
     if (d == NULL) return refuse(core, g, &why, 0, rejected);
     return admit_or_refuse(core, d, g, relayed, rejected, now);
@@ -175,7 +179,7 @@ static bool again(struct router_core *core, struct link *link, struct session *s
         return false;
     }
     if (order < 0) {
-        MARK(generate_too_late);
+        RARE_MARK(generate_too_late);
         struct msg m = {.kind = MSG_SUPERSEDED, .superseded = {g->key, g->attempt, s->attempt}};
         core_say(core, link->id, &m);
         return true;

@@ -168,7 +168,7 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
     if (c && c->link != link) {
         struct link *old = c->link;
         if (link->id < old->id) {
-            MARK(hello_over_an_old_link);
+            RARE_MARK(hello_over_an_old_link);
             return false;
         }
         if (c->incarnation == m->incarnation) {
@@ -227,6 +227,7 @@ void link_on_hello(struct router_core *core, struct link *link, const struct msg
 void link_tick(struct router_core *core, struct link *link, ms_t now) {
     struct link_timers t = timers_of(core, link);
     enum link_state state = link_health_state(&link->health, &t, now);
+    if (state == LINK_UP && core_odd(core, ROUTER_ODD_SUSPECT)) state = LINK_SUSPECT;
     if (state == LINK_DEAD) {
         MARK(link_is_dead);
         link_drop(core, link, true, now);
@@ -241,7 +242,7 @@ void link_tick(struct router_core *core, struct link *link, ms_t now) {
             candidate_refresh(core, link->candidate, now);
         }
     }
-    if (now - link->health.said_at >= t.heartbeat_ms) {
+    if (now - link->health.said_at >= t.heartbeat_ms || core_odd(core, ROUTER_ODD_HEARTBEAT)) {
         if (link->greeted)
             status_say(core, link, now);
         else

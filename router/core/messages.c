@@ -25,12 +25,12 @@ static void on_forgotten(struct router_core *core, struct link *link, const stru
     struct session *s = current(core, link, &m->key, &m->attempt);
     if (s == NULL) return;
     if (s->state == SESSION_PLACED) { // the Generate that would have made it known may still be under way, or is lost
-        MARK(unknown_before_accepted);
+        RARE_MARK(unknown_before_accepted);
         session_ask_again(core, s, now);
         session_arm(core, s);
         return;
     }
-    MARK(stream_forgotten);
+    RARE_MARK(stream_forgotten);
     struct error why = {0};
     error_set(&why, ERR_WORKER_LOST, "%s has forgotten the stream", s->replica);
     session_unplace(core, s, false);
@@ -40,7 +40,7 @@ static void on_forgotten(struct router_core *core, struct link *link, const stru
 static void on_superseded(struct router_core *core, struct link *link, const struct msg_superseded *m, ms_t now) {
     struct session *s = current(core, link, &m->key, &m->attempt);
     if (s == NULL || attempt_compare(&m->by, &s->attempt) <= 0) return;
-    MARK(superseded_by_another_router);
+    RARE_MARK(superseded_by_another_router);
     struct error why = {0};
     session_unplace(core, s, false);
     error_set(&why, ERR_SUPERSEDED, "a later attempt took the request over");
@@ -111,7 +111,7 @@ static void on_sync(struct router_core *core, struct link *link, const struct ms
             MARK(sync_of_unknown);
             unknown(core, link, &e->key, &e->attempt);
         } else if (order < 0) {
-            MARK(sync_superseded);
+            RARE_MARK(sync_superseded);
             struct msg answer = {.kind = MSG_SUPERSEDED, .superseded = {e->key, e->attempt, s->attempt}};
             core_say(core, link->id, &answer);
         } else {

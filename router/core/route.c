@@ -74,7 +74,7 @@ static struct survey look_around(const struct pool *pool, const struct route_req
         if (service < v.fastest_s) v.fastest_s = service;
         if (full(o, r)) continue;
         v.free++;
-        consider(&v, o, drain_s(o) + service, random);
+        consider(&v, o, r->any ? 1 : drain_s(o) + service, random);
     }
     return v;
 }

@@ -20,6 +20,7 @@ struct route_request {
     const incarnation_t *excluded;
     bool replicas_only; // relayed: never forwarded again
     bool apart;         // unproven: not onto a replica with another such session
+    bool any;           // the best will not do: some free one (ROUTER_ODD_ANY_OFFER)
 };
 
 enum route_verdict {

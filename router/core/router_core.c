@@ -54,6 +54,7 @@ static enum route_verdict try_to_place(struct router_core *core, struct pool *po
                                        ms_t now) {
     struct route_request r = session_route_request(s, now);
     r.ahead_s = ahead_s;
+    r.any = core_odd(core, ROUTER_ODD_ANY_OFFER);
     struct route decision = route(pool, &r, core_random(core));
     if (decision.verdict == ROUTE_PLACE) session_place(core, s, decision.offer, now);
     if (decision.verdict == ROUTE_NOWHERE) move_on(core, s, now);

@@ -6,6 +6,7 @@
 // Outputs are called from inside an event call. They must not call back into the core: note what happened, act afterwards.
 // A link that turns out to be gone is reported by router_core_link_closed() in the next turn.
 #pragma once
+#include "common/base/buggify.h"
 #include "common/base/message.h"
 #include "common/delivery/link_health.h"
 #include "common/delivery/stream_tx.h"
@@ -30,6 +31,19 @@ struct router_deployment_share {
 // Deliberate bugs, so that tests can prove that the simulator catches them. 0 in everything that ships.
 enum router_bug { ROUTER_BUG_NONE = 0, ROUTER_BUG_OFFSET_RULE, ROUTER_BUG_STALE_ATTEMPT, ROUTER_BUG_QUEUE_RESERVATION };
 
+// Points of common/base/buggify.h: what a router may do at any time, though it rarely has a reason to.
+enum router_odd {
+    ROUTER_ODD_REFUSE,    // refuses a request as if it were overloaded
+    ROUTER_ODD_HEARTBEAT, // says something long before it must
+    ROUTER_ODD_SUSPECT,   // takes a link for silent
+    ROUTER_ODD_ANY_OFFER, // takes another candidate than the best
+    ROUTER_ODD_MOVE,      // takes a stream off its candidate and places it again
+    ROUTER_ODD_SYNC,      // asks where a stream stands
+    ROUTER_ODD_RESEND,    // asks again for records that it has
+    ROUTER_ODD_ACK,       // acknowledges at once
+    ROUTER_ODD_COUNT
+};
+
 struct router_core_options {
     struct router_view self;
     incarnation_t incarnation;
@@ -45,6 +59,7 @@ struct router_core_options {
     uint32_t status_full_ms;      // full status to peers every (default 1000)
     uint64_t seed;                // of seeds given to requests without one, and of tie-breaks
     enum router_bug bug;
+    struct buggify buggify; // all zero in everything that ships
 };
 
 enum session_event {

@@ -140,7 +140,7 @@ void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
         wait_in(core, s, &pool->queue, pool->spill_after_ms ? now + pool->spill_after_ms : MS_NEVER);
         core_dirty(core, pool);
     } else if (s->relayed) {
-        MARK(relay_has_nowhere);
+        RARE_MARK(relay_has_nowhere);
         error_set(&none, ERR_UNAVAILABLE, "no replica of %s is ready in region %s", s->request.model,
                   core->options.self.region);
         session_fail(core, s, &none, 0, now);

@@ -84,7 +84,7 @@ void suspicion_acquit(struct router_core *core, incarnation_t incarnation) {
         MARK(acquitted);
         if (s->suspicion.kills == 0) suspicion_clear(core, s);
         if (s->wait.queue != &core->adjourned) continue;
-        MARK(verdict_reversed);
+        RARE_MARK(verdict_reversed);
         s->retry_at = core->now;
         session_arm(core, s);
     }

@@ -134,6 +134,14 @@ static void sink_send(void *ctx, link_id link, const struct msg *m) {
     }
 }
 
+struct buggify node_buggify(struct node *n, uint32_t points) {
+    const struct params *p = &n->world->p;
+    return (struct buggify){.seed = rng_u64(&n->world->shell_rng),
+                            .points = points,
+                            .one_in = p->odd_one_in,
+                            .until = p->safety_end / 1000 + n->clock_offset};
+}
+
 struct sink node_sink(struct node *n) {
     return (struct sink){.ctx = n, .send = sink_send};
 }

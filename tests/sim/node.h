@@ -1,6 +1,7 @@
 // A simulated process: its life, its clock, its connections, and the turn of its loop. What kind of process it is (router,
 // worker, client) is behind `ops`; this part is the same for all and plays the shell's role towards the core.
 #pragma once
+#include "common/base/buggify.h"
 #include "tests/sim/event_queue.h"
 #include "tests/sim/network.h"
 
@@ -64,6 +65,8 @@ void node_wake_at(struct node *n, us_t at);
 // A paused or dead process does nothing: true if the event was put off (or dropped).
 bool node_puts_off(struct node *n, event_fn *fn, void *ctx, uint64_t arg);
 bool node_puts_off_owned(struct node *n, event_fn *fn, void *ctx, uint64_t arg); // see world_at_owned()
+// What its core does that is legal but unusual, in the safety phase.
+struct buggify node_buggify(struct node *n, uint32_t points);
 // The sink of its core.
 struct sink node_sink(struct node *n);
 const char *region_name(uint32_t region); // "region-1"

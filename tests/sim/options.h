@@ -4,7 +4,15 @@
 
 typedef int64_t us_t; // virtual time since the start of the run, microseconds
 
-enum fault { FAULT_KILL = 1, FAULT_LOSE = 2, FAULT_LATE = 4, FAULT_DOUBLE = 8, FAULT_PARTITION = 16, FAULT_ALL = 31 };
+enum fault {
+    FAULT_KILL = 1,
+    FAULT_LOSE = 2,
+    FAULT_LATE = 4,
+    FAULT_DOUBLE = 8,
+    FAULT_PARTITION = 16,
+    FAULT_ODD = 32,
+    FAULT_ALL = 63
+};
 
 enum sim_bug { SIM_BUG_NONE, SIM_BUG_OFFSET, SIM_BUG_STALE, SIM_BUG_RESERVATION, SIM_BUG_RESEND, SIM_BUG_DOUBLE_FREE };
 

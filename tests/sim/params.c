@@ -24,8 +24,9 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
         if ((o->faults & bit) && rng_chance(r, 0.65)) p->faults |= bit;
     }
     p->silent_close = rng_chance(r, 0.5) ? 0.3 : 0.05;
+    double storm = rng_chance(r, 0.3) ? rng_log(r, 0.05, 0.5) : 1; // of the time between faults
     if (p->faults & FAULT_KILL) {
-        p->kill_s = rng_log(r, 15, 900);
+        p->kill_s = rng_log(r, 15, 900) * storm;
         p->down_max_s = rng_log(r, 1, 120);
         p->drain = rng_chance(r, 0.5) ? 0.3 : 0;
         p->drain_max_ms = pick(r, 100, 20000);
@@ -33,22 +34,27 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
     }
     if (p->faults & FAULT_LOSE) {
         p->lose = rng_chance(r, 0.7) ? rng_log(r, 1e-5, rng_chance(r, 0.1) ? 0.3 : 0.03) : 0;
-        if (rng_chance(r, 0.3)) {
+        if (rng_chance(r, 0.5)) {
             p->lose_kind = rng_range(r, MSG_HELLO, MSG_CANCEL);
             p->lose_kind_p = rng_log(r, 0.01, 0.5);
             p->die_of_it = p->faults & FAULT_KILL && rng_chance(r, 0.5) ? rng_log(r, 0.001, 0.05) : 0;
         }
-        p->reset_s = rng_chance(r, 0.7) || p->lose == 0 ? rng_log(r, 10, 600) : 0;
+        p->reset_s = rng_chance(r, 0.7) || p->lose == 0 ? rng_log(r, 10, 600) * storm : 0;
     }
     if (p->faults & FAULT_LATE) {
-        p->stall_s = rng_chance(r, 0.7) ? rng_log(r, 3, 300) : 0;
+        p->stall_s = rng_chance(r, 0.7) ? rng_log(r, 3, 300) * storm : 0;
         p->stall_max_s = rng_log(r, 0.05, 10);
-        p->pause_s = rng_chance(r, 0.7) || p->stall_s == 0 ? rng_log(r, 10, 600) : 0;
+        p->pause_s = rng_chance(r, 0.7) || p->stall_s == 0 ? rng_log(r, 10, 600) * storm : 0;
         p->pause_max_s = rng_log(r, 0.05, 10);
     }
     if (p->faults & FAULT_DOUBLE) p->twice = rng_log(r, 1e-4, 0.1);
+    if (p->faults & FAULT_ODD) {
+        p->router_odd = (uint32_t)rng_u64(r) & (uint32_t)rng_u64(r); // each with a chance of a quarter
+        p->worker_odd = (uint32_t)rng_u64(r) & (uint32_t)rng_u64(r);
+        p->odd_one_in = pick(r, 10, 1000);
+    }
     if (p->faults & FAULT_PARTITION) {
-        p->partition_s = rng_log(r, 20, 600);
+        p->partition_s = rng_log(r, 20, 600) * storm;
         p->partition_max_s = rng_log(r, 0.2, 60);
     }
 }
@@ -63,7 +69,7 @@ static void draw_cores(struct params *p, struct rng *r) {
     p->status_full_ms = rng_chance(r, 0.7) ? 1000 : pick(r, 200, 3000);
     p->sessions_max = tiny && rng_chance(r, 0.3) ? pick(r, 4, 32) : 10000;
     p->queue_max = tiny ? pick(r, 1, 8) : pick(r, 8, 1000);
-    p->queue_tokens_max = tiny ? pick(r, 400, 4000) : 1 << 20;
+    p->queue_tokens_max = tiny ? pick(r, 100, 4000) : 1 << 20;
     p->deadline_default_ms = pick(r, 20000, 120000);
     p->spill_after_ms = rng_chance(r, 0.5) ? pick(r, 50, 5000) : 0;
     for (uint32_t i = 0; i < SIM_REGIONS_MAX; i++) p->weights[i] = rng_chance(r, 0.1) ? 0 : (float)rng_log(r, 1, 10);

@@ -22,6 +22,8 @@ struct params {
     double drain;                                                 // of kills are drains
     double engine_fails;                                          // of kills of workers
     uint32_t drain_max_ms;
+    uint32_t router_odd, worker_odd; // points of enum router_odd and worker_odd that fire
+    uint32_t odd_one_in;
     double silent_close; // of broken connections, one end is not told
     // both cores
     struct link_timers timers;

@@ -172,6 +172,7 @@ static void draw_options(struct router_node *n, struct router_core_options *o) {
     o->deadline_default_ms = p->deadline_default_ms;
     o->status_full_ms = p->status_full_ms;
     o->seed = rng_u64(&w->shell_rng);
+    o->buggify = node_buggify(&n->node, p->router_odd);
     o->bug = w->options->bug == SIM_BUG_OFFSET        ? ROUTER_BUG_OFFSET_RULE
              : w->options->bug == SIM_BUG_STALE       ? ROUTER_BUG_STALE_ATTEMPT
              : w->options->bug == SIM_BUG_RESERVATION ? ROUTER_BUG_QUEUE_RESERVATION

@@ -221,6 +221,7 @@ static void start(struct node *node) {
     o->queue_max = p->worker_queue_max;
     o->orphan_tokens = p->orphan_tokens;
     o->grace_ms = p->grace_ms;
+    o->buggify = node_buggify(node, p->worker_odd);
     o->bug = w->options->bug == SIM_BUG_RESEND        ? WORKER_BUG_RESEND_IGNORED
              : w->options->bug == SIM_BUG_DOUBLE_FREE ? WORKER_BUG_DOUBLE_FREE
                                                       : WORKER_BUG_NONE;

@@ -137,6 +137,12 @@ void answer_give_up(struct worker_core *core, struct stream *s, err_id id, const
 
 // ---- tokens ----
 
+// The answer goes on.
+static void send_on(struct worker_core *core, struct stream *s) {
+    if (core_odd(core, WORKER_ODD_REPEAT)) s->tx.sent = s->tx.acked;
+    if (!core_odd(core, WORKER_ODD_HOLD)) answer_pump(core, s);
+}
+
 void answer_token(struct worker_core *core, struct stream *s, const struct worker_token *token) {
     if (token->nan) {
         MARK(token_is_nan);
@@ -159,7 +165,7 @@ void answer_token(struct worker_core *core, struct stream *s, const struct worke
     else if (index + 1 >= s->max_tokens)
         answer_finish(core, s, FINISH_LENGTH, NULL);
     else
-        answer_pump(core, s);
+        send_on(core, s);
 }
 
 // ---- time ----
@@ -182,7 +188,12 @@ static void tick_stream(struct worker_core *core, struct stream *s) {
         deadline_passed(core, s);
         if (gone) return;
     }
-    if (expires_at(core, s) <= core->now) {
+    if (s->state == STREAM_LIVE && core_odd(core, WORKER_ODD_GIVE_UP)) {
+        answer_give_up(core, s, ERR_OVERLOADED, "given up by chance");
+        return;
+    }
+    bool forget = s->state == STREAM_ENDED && s->tx.done_acked && core_odd(core, WORKER_ODD_FORGET);
+    if (expires_at(core, s) <= core->now || forget) {
         if (s->state != STREAM_ENDED)
             MARK(orphan_expires);
         else if (!s->tx.done_acked)

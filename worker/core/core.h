@@ -45,6 +45,10 @@ struct worker_core {
     struct worker_counters counters;
 };
 
+// Does this point fire?
+static inline bool core_odd(struct worker_core *core, enum worker_odd point) {
+    return buggify(&core->options.buggify, point, core->now);
+}
 void core_enter(struct worker_core *core, ms_t now);
 void core_leave(struct worker_core *core); // makes plans
 void core_send(struct worker_core *core, link_id link, const struct msg *m);

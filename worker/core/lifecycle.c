@@ -73,7 +73,7 @@ void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now)
 
 void lifecycle_tick(struct worker_core *core) {
     if (core->drain_deadline_at > core->now || core->life == LIFECYCLE_FAILED) return;
-    if (core->streams.n_preparing + core->streams.n_live > 0) MARK(drain_cuts_short);
+    if (core->streams.n_preparing + core->streams.n_live > 0) RARE_MARK(drain_cuts_short);
     give_up_all(core, ERR_DRAINING, "the worker shut down before the answer was complete");
     core->drain_deadline_at = MS_NEVER;
 }

@@ -34,7 +34,7 @@ static struct stream *locate(struct worker_core *core, const struct link *link, 
     struct stream *s = streams_find(&core->streams, key);
     int order = s == NULL ? 1 : attempt_compare(attempt, &s->tx.attempt);
     if (order < 0) {
-        MARK(asked_for_an_old_attempt);
+        RARE_MARK(asked_for_an_old_attempt);
         say_superseded(core, link->id, key, attempt, &s->tx.attempt);
     }
     if (order > 0) say_unknown(core, link->id, key, attempt);
@@ -119,7 +119,7 @@ static bool agrees(const struct stream *s, const struct msg_generate *g) {
     if (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS) return false;
     for (uint32_t i = 0; i < g->records.count; i++)
         if (records_get(&g->records, i).token != record_log_get(s->log, i).token) {
-            MARK(records_differ);
+            RARE_MARK(records_differ);
             return false;
         }
     return true;
@@ -161,7 +161,8 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
         return;
     }
     if (s != NULL) supersede(core, s, link->id, &g->attempt);
-    if (check_generate(core, g, &e) != ERR_NONE) {
+    if (core_odd(core, WORKER_ODD_REFUSE)) error_set(&e, ERR_OVERLOADED, "refused by chance");
+    if (e.id != ERR_NONE || check_generate(core, g, &e) != ERR_NONE) {
         uint32_t wait = e.id == ERR_OVERLOADED ? status_retry_after_ms(core) : 0;
         answer_rejected(core, link->id, &g->key, &g->attempt, &e, wait);
         return;
@@ -197,7 +198,7 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     s->seq.user = s->user;
     s->seq.resumed = s->n_given > 0;
     if (pause_at != UINT32_MAX) { // parked while it was prepared
-        MARK(parked_while_prepared);
+        RARE_MARK(parked_while_prepared);
         s->seq.pause_at = pause_at + p->n_tokens;
     }
     for (uint32_t i = 0; i < s->n_given; i++) sequence_append(&s->seq, record_log_get(s->log, i).token);
@@ -210,10 +211,10 @@ static void accept(struct worker_core *core, struct stream *s, const struct prep
     answer_accepted(core, s);
     status_touch(core, STATUS_LOAD);
     if (p->verdict != TEXT_GO_ON) {
-        MARK(given_records_end_it);
+        RARE_MARK(given_records_end_it);
         answer_finish(core, s, p->verdict == TEXT_STOP ? FINISH_STOP : FINISH_TOOL_CALLS, NULL);
     } else if (s->n_given >= s->max_tokens) {
-        MARK(given_records_are_all);
+        RARE_MARK(given_records_are_all);
         answer_finish(core, s, FINISH_LENGTH, NULL);
     } else {
         scheduler_enqueue(&core->scheduler, &s->seq);
@@ -257,7 +258,7 @@ void request_resend(struct worker_core *core, struct link *link, const struct ms
     core->counters.resends++;
     s->heard_at = core->now;
     if (s->tx.link != link->id) {
-        MARK(resend_over_another_link);
+        RARE_MARK(resend_over_another_link);
         answer_attach(core, s, link->id, m->from);
     } else if (s->state != STREAM_PREPARING) {
         stream_tx_on_resend(&s->tx, m, s->log, &core->out, core->now);

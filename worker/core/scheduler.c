@@ -74,7 +74,7 @@ void scheduler_enqueue(struct scheduler *s, struct sequence *seq) {
 static void enqueue_again(struct scheduler *s, struct sequence *seq) {
     struct sequence *at = s->first;
     while (at != NULL && at->age < seq->age) at = at->next;
-    if (at != s->first) MARK(waits_behind_older_ones);
+    if (at != s->first) RARE_MARK(waits_behind_older_ones);
     insert_before(s, seq, at);
 }
 
@@ -120,6 +120,10 @@ static void preempt(struct scheduler *s, struct sequence *seq) {
     stop_running(s, seq, SEQUENCE_LEAVING);
     s->preemptions++;
     scheduler_settle(s, seq);
+}
+
+void scheduler_preempt_one(struct scheduler *s) {
+    if (!s->abandoned && s->n_running > 1) preempt(s, s->running[s->n_running - 1]);
 }
 
 void scheduler_end(struct scheduler *s, struct sequence *seq, bool cut_short) {
@@ -235,6 +239,7 @@ static void add_chunk(struct scheduler *s, struct making *m, struct sequence *se
         MARK(chunk_cut_by_budget);
         q_len = m->budget;
     }
+    if (q_len > 1 && s->tiny_chunks) q_len = 1;
     if (q_len == 0 || m->plan->n_entries == s->max_seqs) return;
     add_row(s, m, seq, q_len);
     m->plan->prefill_tokens += q_len;

@@ -46,6 +46,7 @@ struct scheduler {
     uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs, micro_batches;
     bool double_free; // WORKER_BUG_DOUBLE_FREE
     bool abandoned;   // the engine is gone
+    bool tiny_chunks; // WORKER_ODD_CHUNK, for the next plans
     struct blocks blocks;
     struct slot_map slots;
     struct sequence **running;     // [slots] by age
@@ -74,6 +75,9 @@ bool scheduler_idle(const struct sequence *seq);
 
 // Makes and submits plans until plans_max are unanswered or there is nothing to do. Returns how many.
 uint32_t scheduler_plan(struct scheduler *s, ms_t now);
+
+// The youngest running sequence goes back to wait, if another one runs (WORKER_ODD_PREEMPT).
+void scheduler_preempt_one(struct scheduler *s);
 
 // The oldest plan was answered: takes it out. The caller goes through its entries in order: scheduler_answered(), then what
 // the row means for the stream, then scheduler_settle(). Valid until the next scheduler_plan().

@@ -115,7 +115,7 @@ ms_t status_tick(struct worker_core *core, struct link *link) {
     ms_t full_at = link->full_at + core->options.status_full_ms;
     ms_t delta_at = link->touched ? link->status_at + link->heartbeat_ms / 4 : MS_NEVER;
     ms_t beat_at = link->health.said_at + link->heartbeat_ms;
-    if (full_at <= core->now)
+    if (full_at <= core->now || core_odd(core, WORKER_ODD_HEARTBEAT))
         status_full(core, link);
     else if (delta_at <= core->now || beat_at <= core->now)
         send_status(core, link, link->touched | link->aged, false);

@@ -55,6 +55,9 @@ void core_enter(struct worker_core *core, ms_t now) {
 
 void core_leave(struct worker_core *core) {
     if (core->life == LIFECYCLE_FAILED) return;
+    if (core_odd(core, WORKER_ODD_IDLE)) return;
+    if (core_odd(core, WORKER_ODD_PREEMPT)) scheduler_preempt_one(&core->scheduler);
+    core->scheduler.tiny_chunks = core_odd(core, WORKER_ODD_CHUNK);
     uint32_t waiting = core->scheduler.n_waiting;
     if (scheduler_plan(&core->scheduler, core->now) == 0) return;
     if (core->scheduler.n_waiting != waiting)
@@ -129,7 +132,7 @@ static void on_hello(struct worker_core *core, struct link *link, const struct m
 // Nothing but Hello is valid before the other side's: asks for it, not more often than a heartbeat.
 static void on_stranger(struct worker_core *core, struct link *link, const struct msg *m) {
     if (m->kind != MSG_STATUS) core->counters.protocol_errors++;
-    MARK(stranger);
+    RARE_MARK(stranger);
     if (core->now - link->asked_at < link->heartbeat_ms) return;
     link->asked_at = core->now;
     status_hello(core, link, true);
