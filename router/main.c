@@ -125,6 +125,7 @@ static void core_options(const struct program *p, const struct settings *s, stru
     o->sessions_max = c->limits.connections + c->limits.queue;
     o->queue_max = c->limits.queue;
     o->queue_tokens_max = c->limits.queue_tokens;
+    o->held_bytes_max = c->limits.held_bytes;
     o->deadline_default_ms = c->timers.request_deadline_ms;
     o->status_full_ms = c->timers.status_ms;
     o->bug = ROUTER_PLANTED_BUG;

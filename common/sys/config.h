@@ -52,6 +52,7 @@ struct config_limits {
     uint32_t connections;  // HTTP connections at once
     uint32_t queue;        // requests waiting in a router
     uint64_t queue_tokens; // their prompt tokens (as reckoned)
+    uint64_t held_bytes;   // requests and token records in a router
     uint64_t stream_bytes; // bytes not yet taken by a slow client, per stream
 };
 

@@ -58,6 +58,8 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "Requests that may wait in a router."},
     {"limits.queue_tokens", CONFIG_COUNT, "4M", 1, UINT64_C(1000000000000), .reloadable = true, AT(limits.queue_tokens),
      .help = "Prompt tokens of the waiting requests, as reckoned."},
+    {"limits.held_bytes", CONFIG_SIZE, "1GB", 1 << 20, UINT64_C(1) << 40, .reloadable = true, AT(limits.held_bytes),
+     .help = "Bytes of requests and answers that a router holds, above which no more come in."},
     {"limits.stream_bytes", CONFIG_SIZE, "1MB", 4 * KB, 1 << 30, .reloadable = true, AT(limits.stream_bytes),
      .help = "Bytes of one stream that a slow client has not taken yet, above which no more are rendered."},
 

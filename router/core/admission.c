@@ -39,6 +39,12 @@ err_id admission_check(const struct admission_limits *l, struct pool *pool, cons
         MARK(sessions_full);
         return error_set(e, ERR_OVERLOADED, "this router holds %u streams, as many as it may", l->sessions);
     }
+    if (l->held_bytes_max && l->held_bytes > l->held_bytes_max) {
+        MARK(memory_full);
+        return error_set(e, ERR_OVERLOADED,
+                         "this router holds %llu bytes of requests and answers, more than the limit of %llu",
+                         (unsigned long long)l->held_bytes, (unsigned long long)l->held_bytes_max);
+    }
     bool waits = pool == NULL || !slot_free(pool);
     if (waits && l->queued >= l->queue_max) {
         MARK(queue_full);

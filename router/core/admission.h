@@ -11,9 +11,9 @@ enum { RETRY_AFTER_MIN_MS = 250, RETRY_AFTER_MAX_MS = 30000, SEEN_LATELY_MS = 10
 
 struct admission_limits {
     uint32_t sessions_max, queue_max;
-    uint64_t queue_tokens_max;
+    uint64_t queue_tokens_max, held_bytes_max;
     uint32_t sessions, queued; // now
-    uint64_t queued_tokens;
+    uint64_t queued_tokens, held_bytes;
 };
 
 struct admission_request {

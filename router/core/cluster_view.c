@@ -122,7 +122,7 @@ void router_core_counters(const struct router_core *core, struct router_counters
     out->queued = core->queued;
     out->queued_tokens = core->queued_tokens;
     out->links = core->links.count;
-    out->log_bytes = core->log_bytes;
+    out->held_bytes = core->held_bytes;
     LIST_FOREACH(node, &core->candidates) {
         const struct candidate *c = LIST_ENTRY(node, struct candidate, node);
         for (uint32_t i = 0; i < c->n_offers; i++) {

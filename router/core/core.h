@@ -37,7 +37,7 @@ struct router_core {
     // now
     uint32_t queued;
     uint64_t queued_tokens;
-    uint64_t log_bytes;
+    uint64_t held_bytes;             // of requests and logs
     struct router_counters counters; // the totals; the present values are filled in when asked for
 
     // what router_core_cluster() last handed out, owned

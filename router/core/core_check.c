@@ -4,12 +4,12 @@
 
 struct sums {
     uint32_t sessions, queued;
-    uint64_t queued_tokens, log_bytes;
+    uint64_t queued_tokens, held_bytes;
 };
 
 static void check_session(const struct router_core *core, const struct session *s, struct sums *sums) {
     sums->sessions++;
-    sums->log_bytes += record_log_bytes(s->log);
+    sums->held_bytes += s->request.body_len + record_log_bytes(s->log);
     CHECK(session_find(core, &s->key) == s);
     bool waits = s->wait.queue != NULL, placed = s->offer != NULL;
     CHECK(waits == (s->state == SESSION_QUEUED));
@@ -74,7 +74,7 @@ void router_core_check(const struct router_core *core) {
     LIST_FOREACH(node, &core->session_list) check_session(core, LIST_ENTRY(node, struct session, node), &sums);
     CHECK(sums.sessions == core->sessions.count);
     CHECK(sums.queued == core->queued && sums.queued_tokens == core->queued_tokens);
-    CHECK(sums.log_bytes == core->log_bytes);
+    CHECK(sums.held_bytes == core->held_bytes);
     const struct router_counters *k = &core->counters;
     CHECK(k->requests == k->accepted + k->refused);
     LIST_FOREACH(node, &core->candidates) {

@@ -112,7 +112,7 @@ void session_on_tokens(struct router_core *core, struct session *s, struct link 
     if (s) result = stream_rx_on_tokens(&s->rx, from->incarnation, m, s->log, &core->wire, now);
     switch (result) {
     case RX_EXTENDED:
-        core->log_bytes += record_log_bytes(s->log) - bytes;
+        core->held_bytes += record_log_bytes(s->log) - bytes;
         if (m->offset < before) core->counters.duplicates_dropped += before - m->offset;
         grown(core, s, record_log_count(s->log) - before, now);
         if (record_log_count(s->log) > OUTPUT_TOKENS_MAX) {

@@ -60,6 +60,8 @@ static err_id admit(struct router_core *core, struct deployment *d, struct admis
         .sessions_max = core->options.sessions_max,
         .queue_max = core->options.queue_max,
         .queue_tokens_max = core->options.queue_tokens_max,
+        .held_bytes_max = core->options.held_bytes_max,
+        .held_bytes = core->held_bytes,
         .sessions = core->sessions.count,
         .queued = core->queued,
         .queued_tokens = core->queued_tokens,

@@ -55,6 +55,7 @@ struct router_core_options {
     uint32_t sessions_max;        // streams held at once
     uint32_t queue_max;           // of them waiting for a candidate
     uint64_t queue_tokens_max;    // their prompt tokens, estimated
+    uint64_t held_bytes_max;      // requests and token records held; with more of them no request comes in; 0 = no limit
     uint32_t deadline_default_ms; // for requests that bring none
     uint32_t status_full_ms;      // full status to peers every (default 1000)
     uint64_t seed;                // of seeds given to requests without one, and of tie-breaks
@@ -145,7 +146,7 @@ struct router_counters {
     uint32_t sessions, queued;      // now
     uint64_t queued_tokens;         // now
     uint32_t links, replicas_ready; // now
-    uint64_t log_bytes;             // now
+    uint64_t held_bytes;            // now
 };
 void router_core_counters(const struct router_core *core, struct router_counters *out);
 // Every invariant that holds between events; aborts (CHECK) on a violation. For tests and the simulator.

@@ -17,6 +17,8 @@ struct session *session_find(const struct router_core *core, const struct stream
     return table_find(&core->sessions, stream_key_hash(key), has_key, key);
 }
 
+static size_t held_bytes(const struct session *s) { return s->request.body_len + record_log_bytes(s->log); }
+
 static void copy_request(struct router_core *core, struct session *s, const struct msg_generate *g) {
     s->request = *g;
     s->request.body = NULL;
@@ -36,7 +38,7 @@ static void copy_request(struct router_core *core, struct session *s, const stru
         struct record r = records_get(&g->records, i);
         record_log_append(s->log, &r);
     }
-    core->log_bytes += record_log_bytes(s->log);
+    core->held_bytes += held_bytes(s);
     snprintf(s->fingerprint, sizeof s->fingerprint, "%s", g->fingerprint);
 }
 
@@ -375,7 +377,7 @@ void session_end(struct router_core *core, struct session *s, ms_t now) {
     list_remove(&s->node);
     table_remove(&core->sessions, s->hash, s);
     s->deployment->sessions--;
-    core->log_bytes -= record_log_bytes(s->log);
+    core->held_bytes -= held_bytes(s);
     record_log_destroy(s->log);
     free((void *)s->request.body);
     free((void *)s->done.tail);

@@ -30,7 +30,7 @@
     X(queued_tokens, "queue_tokens", "Their prompt tokens")                                                                 \
     X(links, "links", "Connections over ZeroMQ")                                                                            \
     X(replicas_ready, "replicas_ready", "Replicas of this region that take work")                                           \
-    X(log_bytes, "log_bytes", "Memory held by token records")
+    X(held_bytes, "held_bytes", "Bytes of the requests and token records held")
 
 struct front_metrics {
     struct metrics *registry;

@@ -69,6 +69,7 @@ static void draw_cores(struct params *p, struct rng *r) {
     p->status_full_ms = rng_chance(r, 0.7) ? 1000 : pick(r, 200, 3000);
     p->sessions_max = tiny && rng_chance(r, 0.3) ? pick(r, 4, 32) : 10000;
     p->queue_max = tiny ? pick(r, 1, 8) : pick(r, 8, 1000);
+    p->held_bytes_max = tiny ? pick(r, 20000, 100000) : 0;
     p->queue_tokens_max = tiny ? pick(r, 100, 4000) : 1 << 20;
     p->deadline_default_ms = pick(r, 20000, 120000);
     p->spill_after_ms = rng_chance(r, 0.5) ? pick(r, 50, 5000) : 0;

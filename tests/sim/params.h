@@ -30,7 +30,7 @@ struct params {
     uint32_t status_full_ms;
     // routers
     uint32_t sessions_max, queue_max, deadline_default_ms;
-    uint64_t queue_tokens_max;
+    uint64_t queue_tokens_max, held_bytes_max;
     uint32_t spill_after_ms;
     float weights[SIM_REGIONS_MAX];
     // workers

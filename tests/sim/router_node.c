@@ -169,6 +169,7 @@ static void draw_options(struct router_node *n, struct router_core_options *o) {
     o->sessions_max = p->sessions_max;
     o->queue_max = p->queue_max;
     o->queue_tokens_max = p->queue_tokens_max;
+    o->held_bytes_max = p->held_bytes_max;
     o->deadline_default_ms = p->deadline_default_ms;
     o->status_full_ms = p->status_full_ms;
     o->seed = rng_u64(&w->shell_rng);

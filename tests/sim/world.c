@@ -102,7 +102,7 @@ static const char *router_leftover(const struct router_node *n) {
     router_core_counters(n->core, &c);
     if (c.sessions) return "holds sessions";
     if (c.queued || c.queued_tokens) return "holds reservations in its queue";
-    if (c.log_bytes) return "holds logs";
+    if (c.held_bytes) return "holds requests or logs";
     return router_core_idle(n->core) ? NULL : "is not idle";
 }
 

@@ -380,7 +380,7 @@ static void fuzz(uint64_t seed, uint32_t steps) {
     struct router_counters c;
     router_core_counters(f.core, &c);
     assert_int_equal(c.sessions, 0);
-    assert_int_equal(c.queued_tokens + c.queued + c.log_bytes + c.links, 0);
+    assert_int_equal(c.queued_tokens + c.queued + c.held_bytes + c.links, 0);
     assert_int_equal(c.accepted, c.completed + c.failed + c.cancelled);
     print_message(
         "seed %llu: %llu messages out, %llu accepted, %llu completed, %llu failed, %llu cancelled, %llu poisoned\n",

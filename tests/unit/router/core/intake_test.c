@@ -93,7 +93,22 @@ static void the_limits_of_queue_tokens_and_streams_hold_at_and_past_them(void **
     for (uint32_t i = 0; i < 3; i++) router_core_cancel(w.core, w.requests[i].session, w.now), w.requests[i].session = NULL;
     world_fini(&w);
 
-    o.sessions_max = 2;
+    o.queue_tokens_max = 100000, o.held_bytes_max = 64;
+    world_init(&w, &o);
+    a = script_worker(&w, "a", 8);
+    assert_false(world_submit(&w, "m", 8, 8, 4, 0)->refused);
+    struct msg_generate g = *script_generate(&w, a);
+    script_accepted(&w, a, &g);
+    script_tokens(&w, a, &g, 0, 7);
+    r = world_submit(&w, "m", 8, 8, 4, 0);
+    assert_true(r->refused && r->error == ERR_OVERLOADED);
+    script_finish(&w, a, &g, 7, 8);
+    world_run(&w, 64);                                        // it is released
+    assert_false(world_submit(&w, "m", 8, 8, 4, 0)->refused); // the first has gone
+    router_core_cancel(w.core, w.requests[2].session, w.now), w.requests[2].session = NULL;
+    world_fini(&w);
+
+    o.held_bytes_max = 0, o.sessions_max = 2;
     world_init(&w, &o);
     a = script_worker(&w, "a", 8);
     for (uint32_t i = 0; i < 2; i++) assert_false(world_submit(&w, "m", 8, 8, 4, 0)->refused);

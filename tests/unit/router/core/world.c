@@ -448,7 +448,7 @@ void world_fini(struct world *w) {
     assert_int_equal(c.sessions, 0);
     assert_int_equal(c.queued, 0);
     assert_int_equal(c.queued_tokens, 0);
-    assert_int_equal(c.log_bytes, 0);
+    assert_int_equal(c.held_bytes, 0);
     assert_int_equal(c.accepted, c.completed + c.failed + c.cancelled);
     assert_true(router_core_idle(w->core));
     router_core_destroy(w->core);
