@@ -37,8 +37,11 @@ struct program {
     struct links *links;
     struct front *front;
     struct router_core *core;
-    bool draining;
+    enum { SERVING, LEAVING, DRAINING, ENDING } stage;
+    ms_t stage_until; // MS_NEVER: no limit
 };
+
+enum { ENDING_MS = 2000 }; // for the last bytes to go out
 
 // --- one turn of the loop
 
@@ -50,6 +53,29 @@ static void finish(struct program *p) {
     uv_stop(&p->loop);
 }
 
+static void enter(struct program *p, int stage, uint32_t for_ms, ms_t now) {
+    p->stage = stage;
+    p->stage_until = for_ms > 0 ? now + for_ms : MS_NEVER;
+}
+
+// On the way out: leaving → draining → ending → gone.
+static void advance(struct program *p, ms_t now) {
+    if (p->stage == LEAVING && now >= p->stage_until) {
+        log_info("router_draining", NULL);
+        enter(p, DRAINING, p->config.timers.drain_ms, now);
+        router_core_drain(p->core, now);
+        front_stop(p->front);
+    } else if (p->stage == DRAINING && now >= p->stage_until) {
+        struct router_counters c;
+        router_core_counters(p->core, &c);
+        log_warn("router_hands_over", "streams=%u", c.sessions);
+        enter(p, ENDING, ENDING_MS, now);
+        front_hand_over(p->front, now);
+    }
+    bool idle = p->stage == ENDING || (p->stage == DRAINING && router_core_idle(p->core));
+    if (idle && (front_idle(p->front) || (p->stage == ENDING && now >= p->stage_until))) finish(p);
+}
+
 static void on_turn(uv_prepare_t *turn) {
     struct program *p = turn->data;
     links_turn(p->links);
@@ -59,24 +85,26 @@ static void on_turn(uv_prepare_t *turn) {
     links_turn(p->links);
     ms_t next = core_next < front_next ? core_next : front_next;
     uv_timer_start(&p->timer, on_timer, next > now ? (uint64_t)(next - now) : 1, 0);
-    if (p->draining && router_core_idle(p->core) && front_idle(p->front)) finish(p);
+    if (p->stage != SERVING) advance(p, now);
 }
 
-static void drain(void *ctx) {
+// It is to end: not ready from now on, and serving on, so that load balancers and peers have time to notice.
+static void leave(void *ctx) {
     struct program *p = ctx;
-    if (p->draining) return;
-    p->draining = true;
-    log_info("router_draining", NULL);
-    router_core_drain(p->core, clock_ms());
-    front_stop(p->front);
+    if (p->stage != SERVING) return;
+    p->stage = LEAVING;
+    p->stage_until = clock_ms() + p->config.timers.leave_ms;
+    log_info("router_leaving", "drains_in_ms=%u", p->config.timers.leave_ms);
+    router_core_leave(p->core, clock_ms());
+    front_leave(p->front);
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
     struct program *p = handle->data;
-    if (p->draining)
+    if (p->stage != SERVING)
         finish(p); // asked twice: now
     else
-        drain(p);
+        leave(p);
 }
 
 static void link_metrics(void *ctx, struct buf *out) {
@@ -150,7 +178,7 @@ static err_id open_all(struct program *p, const struct settings *s, struct error
         .connections_max = c->limits.connections,
         .stream_bytes_max = c->limits.stream_bytes,
         .timers = c->timers,
-        .drain = drain,
+        .drain = leave,
         .ctx = p,
         .more_metrics = link_metrics,
     };

@@ -88,7 +88,7 @@ struct http_server {
     struct http_list conns, dirty;
     uint64_t held_bytes;       // of bodies, in all exchanges
     uint32_t n_conns, n_dirty; // n_conns: memory not yet freed
-    bool listening, stopping, destroyed;
+    bool listening, leaving, stopping, destroyed;
     void (*on_stopped)(void *ctx);
     struct http_stats stats;
     char address[ADDRESS_SIZE + 16];

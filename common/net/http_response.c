@@ -61,7 +61,7 @@ static void finish(struct http_exchange *x, bool keep_alive) {
 void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body, size_t len) {
     struct http_conn *c = x->conn;
     CHECK(!x->begun);
-    bool keep_alive = x->keep_alive && !c->server->stopping;
+    bool keep_alive = x->keep_alive && !c->server->leaving;
     struct http_head head = {.status = status, .content_type = content_type, .length = (int64_t)len, .added = &x->added};
     head.keep_alive = keep_alive;
     head.http10 = x->http10;
@@ -75,7 +75,7 @@ void http_stream_begin(struct http_exchange *x, int status, const char *content_
     CHECK(!x->begun);
     x->begun = true;
     x->chunked = !x->http10;
-    x->keep_alive = x->keep_alive && x->chunked && !c->server->stopping;
+    x->keep_alive = x->keep_alive && x->chunked && !c->server->leaving;
     struct http_head head = {.status = status, .content_type = content_type, .length = -1, .added = &x->added};
     head.keep_alive = x->keep_alive;
     head.http10 = x->http10;

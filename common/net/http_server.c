@@ -262,9 +262,11 @@ static void on_handle_closed(uv_handle_t *handle) {
     settle(s);
 }
 
+void http_server_leave(struct http_server *s) { s->leaving = true; }
+
 void http_server_stop(struct http_server *s, void (*on_stopped)(void *ctx)) {
     if (s->stopping) return;
-    s->stopping = true;
+    s->stopping = s->leaving = true;
     s->on_stopped = on_stopped;
     uv_close(&s->listener.handle, on_handle_closed);
     for (struct http_list *l = s->conns.next, *next; l != &s->conns; l = next) {

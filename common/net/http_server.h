@@ -52,6 +52,9 @@ struct http_server_options {
 err_id http_server_create(const struct http_server_options *options, struct http_server **out, struct error *e);
 const char *http_server_address(const struct http_server *s); // "127.0.0.1:43211", with the port that was found
 const struct http_stats *http_server_stats(const struct http_server *s);
+// Serves on, and tells clients to keep no connection: every answer from here on says Connection: close and is the last on
+// its connection.
+void http_server_leave(struct http_server *s);
 // Stops accepting, closes idle connections, lets running exchanges end (their answers say Connection: close), then calls
 // on_stopped (may be NULL) once. Keeps what it has until http_server_destroy.
 void http_server_stop(struct http_server *s, void (*on_stopped)(void *ctx));

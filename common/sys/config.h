@@ -62,6 +62,7 @@ struct config_timers {
     uint32_t accept_wait_ms;                        // HTTP headers go out at Accepted, or after this
     uint32_t keepalive_ms;                          // SSE comment on a silent stream
     uint32_t request_deadline_ms;                   // for requests that bring none
+    uint32_t leave_ms, drain_ms;                    // a router's end: serving on as not ready; for streams to end
     uint32_t header_ms, body_ms, idle_ms, stall_ms; // HTTP: reading headers, reading a body, between requests, no progress
 };
 

@@ -77,6 +77,12 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "A stream on which nothing came for this long gets a keep-alive comment."},
     {"timers.request_deadline", CONFIG_DURATION, "10m", SECOND, 24 * HOUR, .reloadable = true,
      AT(timers.request_deadline_ms), .help = "Time for the whole of a request that brings no deadline of its own."},
+    {"timers.leave", CONFIG_DURATION, "2s", 0, HOUR, .reloadable = true, AT(timers.leave_ms),
+     .help = "A router that is to end says that it is not ready, and serves on for this long. Longer than a load balancer "
+             "takes to notice."},
+    {"timers.drain", CONFIG_DURATION, "10m", 0, 24 * HOUR, .reloadable = true, AT(timers.drain_ms),
+     .help = "Then it takes nothing new, and ends when its streams have ended, or after this: clients go on at another one. "
+             "0: no limit."},
     {"timers.http_header", CONFIG_DURATION, "10s", 100 * MS, HOUR, AT(timers.header_ms),
      .help = "Time for the headers of an HTTP request to arrive."},
     {"timers.http_body", CONFIG_DURATION, "2m", 100 * MS, HOUR, AT(timers.body_ms),

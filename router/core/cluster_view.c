@@ -68,7 +68,7 @@ static const struct candidate *furthest(const struct router_core *core) {
 bool router_core_ready(const struct router_core *core, char *why, size_t why_size) {
     uint32_t ready = 0, total = 0;
     for (uint32_t i = 0; i < core->n_deployments; i++) count_replicas(core->deployments[i], &ready, &total);
-    if (core->draining) {
+    if (core->leaving) {
         snprintf(why, why_size, "draining: this router is shutting down");
         return false;
     }

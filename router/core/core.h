@@ -30,7 +30,7 @@ struct router_core {
     bool woken;                                           // some deployment has woken
 
     uint64_t random_count, seed_count;
-    bool draining;
+    bool leaving, draining;
     uint32_t n_dead, dead_capacity;
     link_id *dead; // owned; for router_core_next_dead_link()
 

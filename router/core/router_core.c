@@ -240,13 +240,18 @@ ms_t router_core_tick(struct router_core *core, ms_t now) {
     return next < latest ? next : latest > now ? latest : now + 1;
 }
 
-void router_core_drain(struct router_core *core, ms_t now) {
+void router_core_leave(struct router_core *core, ms_t now) {
     core_begin(core, now);
-    core->draining = true;
+    core->leaving = true;
     LIST_FOREACH(node, &core->link_list) {
         struct link *link = LIST_ENTRY(node, struct link, node);
         if (link->greeted && !link->ignored && link->role == ROLE_ROUTER && !link->dialled) status_say(core, link, now);
     }
+}
+
+void router_core_drain(struct router_core *core, ms_t now) {
+    if (!core->leaving) router_core_leave(core, now);
+    core->draining = true;
 }
 
 bool router_core_idle(const struct router_core *core) { return core->sessions.count == 0; }

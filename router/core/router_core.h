@@ -118,7 +118,9 @@ struct session_view session_view(const struct session *s);
 // --- time. Does everything that is due; returns when to call again at the latest (never MS_NEVER: links need heartbeats).
 ms_t router_core_tick(struct router_core *core, ms_t now);
 
-// --- shutting down: refuse new sessions (ERR_DRAINING), finish those there are.
+// --- shutting down. First, not ready any more: peers and load balancers are told so, what comes is still served.
+void router_core_leave(struct router_core *core, ms_t now);
+// Then: refuse new sessions (ERR_DRAINING), finish those there are.
 void router_core_drain(struct router_core *core, ms_t now);
 bool router_core_idle(const struct router_core *core); // no session left
 

@@ -51,7 +51,7 @@ void status_say(struct router_core *core, struct link *link, ms_t now) {
     struct msg m = {.kind = MSG_STATUS, .status = {.seq = ++link->status_seq}};
     if (link->role == ROLE_ROUTER && !link->dialled) {
         m.status.has_life = true;
-        m.status.state = core->draining ? LIFECYCLE_DRAINING : LIFECYCLE_READY;
+        m.status.state = core->leaving ? LIFECYCLE_DRAINING : LIFECYCLE_READY;
         m.status.progress = 1;
         m.status.full = link->status_seq == 1 || now - link->status_full_at >= core->options.status_full_ms;
         if (m.status.full) link->status_full_at = now;

@@ -198,7 +198,22 @@ void call_turn(struct call *c, ms_t now) {
     }
 }
 
+void call_hand_over(struct call *c, ms_t now) {
+    struct error e = {0};
+    if (c->gone) return;
+    if (c->begun) {
+        http_abort(c->x);
+        c->x = NULL;
+        return;
+    }
+    error_set(&e, ERR_DRAINING, "this router is shutting down: ask again, another one answers");
+    front_error(c->front, c->x, &e, 0);
+    c->x = NULL;
+    call_end(c, "refused", now);
+}
+
 void call_event(struct call *c, enum session_event event) {
+    if (c->front->over) return;
     if (event == SESSION_ACCEPTED) c->accepted = true;
     if (event == SESSION_RECORDS) c->accepted = true;
     if (event == SESSION_DONE) c->outcome = CALL_DONE, c->accepted = true;

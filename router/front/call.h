@@ -25,6 +25,8 @@ struct front {
     struct http_server *api, *admin, *metrics_server;
     struct call *calls, *dirty;
     uint32_t n_calls;
+    uint32_t stopping; // servers whose connections are not all gone yet
+    bool over;         // handed over: what is left of calls waits for front_destroy
     ms_t scan_at;
     struct buf out;
     struct front_metrics *metrics;
@@ -35,4 +37,6 @@ void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind)
 void call_event(struct call *c, enum session_event event); // from inside a core call: only notes it
 void call_turn(struct call *c, ms_t now);                  // renders; c may be gone afterwards
 void call_scan(struct call *c, ms_t now); // what time brings: headers, keep-alives; c may be gone afterwards
+// The router ends: a stream breaks off, anything else is refused; c may be gone afterwards.
+void call_hand_over(struct call *c, ms_t now);
 void front_error(struct front *f, struct http_exchange *x, const struct error *e, uint32_t retry_after_ms);

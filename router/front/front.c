@@ -35,7 +35,7 @@ static void get_metrics(struct front *f, struct http_exchange *x) {
 }
 
 static void post_drain(struct front *f, struct http_exchange *x) {
-    respond_text(x, 202, "draining: no new requests; the process ends when the running ones have");
+    respond_text(x, 202, "leaving: not ready from now on; the process ends when the running requests have");
     f->options.drain(f->options.ctx);
 }
 
@@ -199,6 +199,7 @@ void front_run(struct front *f, struct router_core *core) { f->core = core; }
 const char *front_address(const struct front *f) { return f->api ? http_server_address(f->api) : ""; }
 
 ms_t front_turn(struct front *f, ms_t now) {
+    if (f->over) return MS_NEVER;
     if (now >= f->scan_at) {
         f->scan_at = now + SCAN_MS;
         for (struct call *c = f->calls; c != NULL; c = c->next) call_scan(c, now);
@@ -211,16 +212,35 @@ ms_t front_turn(struct front *f, ms_t now) {
     return f->calls ? f->scan_at : MS_NEVER;
 }
 
-static void stop(struct http_server *s) {
-    if (s) http_server_stop(s, NULL);
+void front_leave(struct front *f) {
+    if (f->api) http_server_leave(f->api);
+}
+
+static void on_stopped(void *ctx) {
+    struct front *f = ctx;
+    f->stopping--;
+}
+
+static void stop(struct front *f, struct http_server *s) {
+    if (s == NULL) return;
+    f->stopping++;
+    http_server_stop(s, on_stopped);
 }
 
 void front_stop(struct front *f) {
-    stop(f->api);
-    stop(f->metrics_server);
+    stop(f, f->api);
+    stop(f, f->metrics_server);
 }
 
-bool front_idle(const struct front *f) { return f->n_calls == 0; }
+void front_hand_over(struct front *f, ms_t now) {
+    for (struct call *c = f->calls, *next; c != NULL; c = next) {
+        next = c->next;
+        call_hand_over(c, now);
+    }
+    f->over = true;
+}
+
+bool front_idle(const struct front *f) { return (f->n_calls == 0 || f->over) && f->stopping == 0; }
 
 void front_destroy(struct front **handle) {
     struct front *f = *handle;

@@ -28,7 +28,12 @@ const char *front_address(const struct front *f); // of the HTTP listener, "" wi
 // Renders what became available and what is due. Once per turn of the loop. Returns when it wants to be called again at the
 // latest.
 ms_t front_turn(struct front *f, ms_t now);
+// Serves on, and tells clients to keep no connection.
+void front_leave(struct front *f);
 // Stops listening; running requests go on.
 void front_stop(struct front *f);
-bool front_idle(const struct front *f); // no request is open
+// After front_stop: ends the requests that still run. A stream breaks off, for its client to take up at another router; its
+// worker isn't told. An answer in one piece becomes ERR_DRAINING.
+void front_hand_over(struct front *f, ms_t now);
+bool front_idle(const struct front *f); // after front_stop: no request is open, and all bytes are out
 void front_destroy(struct front **f);

@@ -386,6 +386,26 @@ static void a_stopping_server_finishes_what_it_has(void **state) {
     world_close(&w);
 }
 
+static void a_leaving_server_serves_on_and_keeps_no_connection(void **state) {
+    struct http_world w;
+    struct http_client c, late;
+    open_both(&w, &c, NULL);
+    http_server_leave(w.server);
+    client_say(&c, "GET /u HTTP/1.1\r\n\r\n"); // was open before
+    client_expect(&c, "Connection: close\r\n", 1);
+    client_expect_end(&c);
+    client_open(&late, &w.loop, http_server_address(w.server));
+    client_say(&late, "GET /stream HTTP/1.1\r\n\r\n");
+    world_run_until_held(&w, 1);
+    http_stream_write(w.held[0], "last", 4);
+    http_stream_end(w.held[0]);
+    client_expect(&late, "Connection: close\r\n", 1);
+    client_expect(&late, "4\r\nlast\r\n0\r\n\r\n", 1);
+    client_expect_end(&late);
+    client_close(&late);
+    close_both(&w, &c);
+}
+
 static void stopping_an_idle_server_is_reported_too(void **state) {
     struct http_world w;
     world_open(&w, NULL);
@@ -420,6 +440,7 @@ int main(void) {
         cmocka_unit_test(wrong_and_busy_addresses_are_one_sentence),
         cmocka_unit_test(every_interface_can_be_listened_on),
         cmocka_unit_test(a_stopping_server_finishes_what_it_has),
+        cmocka_unit_test(a_leaving_server_serves_on_and_keeps_no_connection),
         cmocka_unit_test(stopping_an_idle_server_is_reported_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

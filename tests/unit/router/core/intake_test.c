@@ -117,6 +117,23 @@ static void the_limits_of_queue_tokens_and_streams_hold_at_and_past_them(void **
     world_fini(&w);
 }
 
+static void a_leaving_router_is_not_ready_and_serves_on(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4);
+    char why[64];
+    router_core_leave(w.core, w.now);
+    assert_false(router_core_ready(w.core, why, sizeof why));
+    struct request *r = world_submit(&w, "m", 2, 8, 40, 0);
+    assert_false(r->refused);
+    struct msg_generate g = *script_generate(&w, a);
+    script_finish(&w, a, &g, 0, 2);
+    assert_true(r->done);
+    router_core_drain(w.core, w.now);
+    assert_true(world_submit(&w, "m", 2, 8, 40, 0)->refused);
+    world_fini(&w);
+}
+
 static void a_draining_router_refuses_and_finishes(void **state) {
     struct world w;
     script_world(&w);
@@ -255,6 +272,7 @@ int main(void) {
         cmocka_unit_test(an_unknown_model_is_refused_with_the_known_ones_and_an_alias_is_known),
         cmocka_unit_test(without_a_ready_replica_it_waits_for_one_that_loads_and_is_refused_when_all_are_long_gone),
         cmocka_unit_test(the_limits_of_queue_tokens_and_streams_hold_at_and_past_them),
+        cmocka_unit_test(a_leaving_router_is_not_ready_and_serves_on),
         cmocka_unit_test(a_draining_router_refuses_and_finishes),
         cmocka_unit_test(seeds_are_given_by_the_stream_of_the_options),
         cmocka_unit_test(a_query_is_answered_with_what_the_router_knows),
