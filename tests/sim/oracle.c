@@ -89,10 +89,11 @@ static void keep_token(struct account *a, uint32_t token) {
     a->chain = chain_next(a->chain, token);
 }
 
-// A worker may serve a later attempt from the sequence that it has. Whatever the attempt, it must be the replica of now.
+// A worker may serve a later attempt from the sequence that it has. Whatever the attempt, it must be the replica of now: where
+// that is known. Of a relayed stream whose Accepted was lost only the relay is.
 static bool attempt_allowed(const struct instance *i, const struct attempt *current, const char *replica) {
     int order = attempt_compare(&i->attempt, current);
-    if (replica == NULL || order >= 0) return order <= 0;
+    if (replica == NULL || order >= 0 || strncmp(replica, "router-", 7) == 0) return order <= 0;
     return strcmp(i->worker, replica) == 0;
 }
 
