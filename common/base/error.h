@@ -49,7 +49,9 @@
     X(ERR_DRAINING, "UNAVAILABLE", 503, true, "server_error", "draining", "this process is shutting down")                  \
     X(ERR_RESUME_LOST, "DATA_LOSS", 410, false, "server_error", "resume_lost", "the stream cannot go on where it stopped")  \
     X(ERR_KEY_REUSED, "INVALID_ARGUMENT", 422, false, "invalid_request_error", "idempotency_key_reused",                    \
-      "the key was used before with another request")
+      "the key was used before with another request")                                                                       \
+    X(ERR_FORBIDDEN, "PERMISSION_DENIED", 403, false, "invalid_request_error", "permission_denied",                         \
+      "the key does not allow this")
 
 typedef enum err_id {
 #define X(id, grpc, http, retryable, type, code, sentence) id,

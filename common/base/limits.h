@@ -11,6 +11,7 @@ enum {
     REGIONS_MAX = 16,      // per cluster
     MODELS_MAX = 16,       // per cluster
     DEPLOYMENTS_MAX = 4,   // per model
+    TENANTS_MAX = 64,      // per cluster
     ROUTERS_MAX = 16,      // routers that one process dials
     MEMBERS_MAX = 64,      // workers of one replica
 

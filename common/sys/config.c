@@ -67,10 +67,41 @@ static err_id check_aliases(const struct cluster_config *c, struct error *e) {
     return ERR_NONE;
 }
 
+// A key that would do nothing is a mistake.
+static err_id check_security(const struct cluster_config *c, struct error *e) {
+    const struct config_security *s = &c->security;
+    if (s->curve == CURVE_REQUIRED && !s->keys[0])
+        return error_set(e, ERR_CONFIG, "security.curve: required needs security.keys, the folder of the certificates");
+    if (s->curve == CURVE_OFF && (s->keys[0] || s->allow[0]))
+        return error_set(e, ERR_CONFIG, "security.%s does nothing without security.curve: required",
+                         s->keys[0] ? "keys" : "allow");
+    if (c->n_tenants && s->curve == CURVE_OFF && !s->api_keys[0])
+        return error_set(e, ERR_CONFIG,
+                         "tenants does nothing without security.api_keys or security.curve: nobody proves who they are");
+    return ERR_NONE;
+}
+
+static err_id check_tenants(const struct cluster_config *c, struct error *e) {
+    for (uint32_t t = 0; t < c->n_tenants; t++) {
+        for (uint32_t m = 0; m < c->tenants[t].n_models; m++) {
+            const char *name = c->tenants[t].models[m];
+            const struct config_model *model = config_find_model(c, name);
+            if (c->n_models == 0 || (model && strcmp(model->name, name) == 0)) continue;
+            if (model)
+                return error_set(e, ERR_CONFIG, "tenants.%s.models: \"%s\" is an alias; name the model itself, %s",
+                                 c->tenants[t].name, name, model->name);
+            return error_set(e, ERR_CONFIG, "tenants.%s.models: models has no \"%s\"", c->tenants[t].name, name);
+        }
+    }
+    return ERR_NONE;
+}
+
 err_id config_check(const struct cluster_config *c, struct error *e) {
     TRY(check_timers(&c->timers, e));
     TRY(check_weights(c, e));
-    return check_aliases(c, e);
+    TRY(check_aliases(c, e));
+    TRY(check_security(c, e));
+    return check_tenants(c, e);
 }
 
 const struct config_region *config_find_region(const struct cluster_config *c, const char *name) {
@@ -82,6 +113,12 @@ const struct config_region *config_find_region(const struct cluster_config *c, c
 const struct config_model *config_find_model(const struct cluster_config *c, const char *name_or_alias) {
     for (uint32_t i = 0; i < c->n_models; i++)
         if (answers_to(&c->models[i], name_or_alias)) return &c->models[i];
+    return NULL;
+}
+
+const struct config_tenant *config_find_tenant(const struct cluster_config *c, const char *name) {
+    for (uint32_t i = 0; i < c->n_tenants; i++)
+        if (strcmp(c->tenants[i].name, name) == 0) return &c->tenants[i];
     return NULL;
 }
 

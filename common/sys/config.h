@@ -66,6 +66,25 @@ struct config_timers {
     uint32_t header_ms, body_ms, idle_ms, stall_ms; // HTTP: reading headers, reading a body, between requests, no progress
 };
 
+// Who may speak: docs/security.md.
+enum config_curve { CURVE_OFF, CURVE_REQUIRED };
+enum config_plaintext { PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE };
+enum config_metrics_access { METRICS_KEYED, METRICS_OPEN };
+struct config_security {
+    enum config_curve curve;
+    char keys[CONFIG_PATH_SIZE];     // folder of this machine's certificates
+    char allow[CONFIG_PATH_SIZE];    // folder of everybody's public certificates; empty: keys
+    char api_keys[CONFIG_PATH_SIZE]; // file of API keys' hashes; empty: HTTP asks for none
+    enum config_plaintext plaintext;
+    enum config_metrics_access metrics;
+};
+
+struct config_tenant {
+    char name[NAME_SIZE];
+    char models[MODELS_MAX][NAME_SIZE]; // that its requests may use
+    uint32_t n_models;                  // 0: all
+};
+
 struct config_log {
     enum log_format format;
     enum log_level level;
@@ -80,6 +99,9 @@ struct cluster_config {
     uint32_t n_regions;
     struct config_model models[MODELS_MAX];
     uint32_t n_models;
+    struct config_security security;
+    struct config_tenant tenants[TENANTS_MAX];
+    uint32_t n_tenants;
     struct config_limits limits;
     struct config_timers timers;
     struct config_log log;
@@ -103,6 +125,9 @@ void config_reference(struct buf *out);
 // *live is as it was.
 err_id config_apply(struct cluster_config *live, const struct cluster_config *next, struct error *e);
 
+// 1 to NAME_MAX_BYTES letters, digits, '.', '_' or '-'.
+bool config_is_name(const char *text);
 const struct config_region *config_find_region(const struct cluster_config *c, const char *name); // NULL: none
 const struct config_model *config_find_model(const struct cluster_config *c, const char *name_or_alias);
+const struct config_tenant *config_find_tenant(const struct cluster_config *c, const char *name);
 const struct config_deployment *config_find_deployment(const struct config_model *m, const char *name);

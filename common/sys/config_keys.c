@@ -6,6 +6,9 @@
 #include <string.h>
 
 static const char *const formats[] = {"kv", "json", NULL};
+static const char *const curve[] = {"off", "required", NULL};
+static const char *const plaintext[] = {"loopback", "anywhere", NULL};
+static const char *const metrics[] = {"keyed", "open", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
 #define AT(member)          .offset = offsetof(struct cluster_config, member)
@@ -40,7 +43,7 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "Expected wait above which work goes to another region."},
 
     {"models", CONFIG_MAP, .max = MODELS_MAX, MAP(cluster_config, models), .help = "The models served, by name."},
-    {"models.*.aliases", CONFIG_ALIASES, .reloadable = true, .max = ALIASES_MAX, IN(config_model, aliases),
+    {"models.*.aliases", CONFIG_NAMES, .reloadable = true, .max = ALIASES_MAX, IN(config_model, aliases),
      .offset_n = offsetof(struct config_model, n_aliases), .help = "Other names that requests may use."},
     {"models.*.deployments", CONFIG_MAP, .max = DEPLOYMENTS_MAX, MAP(config_model, deployments),
      .help = "Versions of the model that replicas serve, by name."},
@@ -48,6 +51,33 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "The model's folder on the workers. Empty: each worker is told by a flag."},
     {"models.*.deployments.*.share", CONFIG_PERCENT, "100", 0, 1000000, .reloadable = true, IN(config_deployment, share),
      .help = "Share of the model's new requests, relative to its other deployments."},
+
+    {"security.curve", CONFIG_WORD, "off", .words = curve, AT(security.curve),
+     .help =
+         "off: ZeroMQ links are plaintext and stay on this host. required: every ZeroMQ link is encrypted with CURVE, and "
+         "both ends show a certificate that security.allow knows."},
+    {"security.keys", CONFIG_FILE, AT(security.keys),
+     .help = "Folder of this machine's own certificates: NAME.cert and NAME.cert_secret, as `shoal keygen` makes them."},
+    {"security.allow", CONFIG_FILE, AT(security.allow),
+     .help =
+         "Folder of the public certificates (*.cert) of everybody who may speak, with role and tenant; read again when it "
+         "changes and on SIGHUP. Empty: security.keys."},
+    {"security.api_keys", CONFIG_FILE, AT(security.api_keys),
+     .help = "File of the API keys' hashes, as `shoal key add` writes it; read again when it changes and on SIGHUP. Empty: "
+             "HTTP asks for no key."},
+    {"security.plaintext", CONFIG_WORD, "loopback", .words = plaintext, AT(security.plaintext),
+     .help =
+         "loopback: without CURVE (ZeroMQ) or API keys (HTTP) only loopback and unix addresses are served. anywhere: other "
+         "addresses too, readable and usable by everybody who can reach them."},
+    {"security.metrics", CONFIG_WORD, "keyed", .words = metrics, AT(security.metrics),
+     .help =
+         "keyed: /metrics asks for an operator's API key, except on a loopback or unix address of its own. open: it never "
+         "does."},
+
+    {"tenants", CONFIG_MAP, .max = TENANTS_MAX, MAP(cluster_config, tenants),
+     .help = "Who API keys and client certificates may belong to, by name. Empty: anybody."},
+    {"tenants.*.models", CONFIG_NAMES, .max = MODELS_MAX, IN(config_tenant, models),
+     .offset_n = offsetof(struct config_tenant, n_models), .help = "Models that the tenant may use. Empty: all."},
 
     {"limits.body", CONFIG_SIZE, "8MB", KB, BODY_BYTES_MAX, AT(limits.body_bytes),
      .help = "Longest HTTP body of a request."},

@@ -15,7 +15,7 @@ enum config_type {
     CONFIG_SIZE,     // uint64_t, bytes
     CONFIG_COUNT,    // uint64_t
     CONFIG_WORD,     // an enum of int's size: the index in words
-    CONFIG_ALIASES,  // char[ALIASES_MAX][NAME_SIZE], followed by its count (offset_n)
+    CONFIG_NAMES,    // char[max][NAME_SIZE]; its count is at offset_n
     CONFIG_DISCOVER, // struct config_discover
 };
 
@@ -46,12 +46,10 @@ void config_key_join(const char *prefix, const char *word, char out[CONFIG_KEY_P
 // config_value.c: one value of one key, as text. base is the struct that the key's offset refers to.
 // ERR_CONFIG with "<path> expects <what>, not <text>"; shown is the path with names filled in.
 err_id config_value_set(const struct config_key *key, void *base, const char *shown, const char *text, struct error *e);
-err_id config_value_add_alias(const struct config_key *key, void *base, const char *shown, const char *text,
-                              struct error *e);
+err_id config_value_add_name(const struct config_key *key, void *base, const char *shown, const char *text, struct error *e);
 err_id config_value_add_router(const struct config_key *key, void *base, const char *shown, const char *text,
                                struct error *e);
 void config_value_print(const struct config_key *key, const void *base, struct buf *out); // as it would stand in the file
-bool config_is_name(const char *text);
 // A new element of a map, with its name and its keys' defaults; NULL: the map is full.
 void *config_element_add(const struct config_key *map, void *base, const char *name);
 uint32_t config_element_count(const struct config_key *map, const void *base);

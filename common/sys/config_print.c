@@ -107,7 +107,7 @@ static const char *type_text(const struct config_key *key) {
         return "count";
     case CONFIG_WORD:
         return "word";
-    case CONFIG_ALIASES:
+    case CONFIG_NAMES:
         return "list of names";
     case CONFIG_DISCOVER:
         break;
@@ -143,7 +143,7 @@ void config_reference(struct buf *out) {
             put_bound(key, key->min, out);
             buf_str(out, " to ");
             put_bound(key, key->max, out);
-        } else if (key->type == CONFIG_MAP || key->type == CONFIG_ALIASES) {
+        } else if (key->type == CONFIG_MAP || key->type == CONFIG_NAMES) {
             buf_printf(out, "at most %d", (int)key->max);
         }
         buf_printf(out, " | %s | %s |\n", key->reloadable ? "yes" : "no", key->help);

@@ -71,13 +71,13 @@ static void unknown(struct reader *r, size_t line, const char *prefix, const cha
 static void read_list(struct reader *r, const struct config_key *key, const yaml_node_t *node, const char *shown,
                       void *base) {
     struct error e = {0};
-    bool aliases = key->type == CONFIG_ALIASES;
+    bool names = key->type == CONFIG_NAMES;
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
         const yaml_node_t *item = yaml_document_get_node(&r->document, *i);
         const char *text = scalar(item);
         if (text == NULL)
-            complain(r, line_of(item), "%s expects a list of %s", shown, aliases ? "names" : "addresses");
-        else if ((aliases ? config_value_add_alias : config_value_add_router)(key, base, shown, text, &e) != ERR_NONE)
+            complain(r, line_of(item), "%s expects a list of %s", shown, names ? "names" : "addresses");
+        else if ((names ? config_value_add_name : config_value_add_router)(key, base, shown, text, &e) != ERR_NONE)
             problem(r, line_of(item), &e);
     }
 }
@@ -85,7 +85,7 @@ static void read_list(struct reader *r, const struct config_key *key, const yaml
 static void read_value(struct reader *r, const struct config_key *key, const yaml_node_t *node, const char *shown,
                        void *base) {
     struct error e = {0};
-    bool list = key->type == CONFIG_ALIASES || key->type == CONFIG_DISCOVER;
+    bool list = key->type == CONFIG_NAMES || key->type == CONFIG_DISCOVER;
     const char *text = scalar(node);
     if (list && node->type == YAML_SEQUENCE_NODE)
         read_list(r, key, node, shown, base);

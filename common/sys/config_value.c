@@ -159,10 +159,10 @@ static err_id check_name(const char *shown, const char *text, struct error *e) {
                      text, NAME_MAX_BYTES);
 }
 
-err_id config_value_add_alias(const struct config_key *key, void *base, const char *shown, const char *text,
-                              struct error *e) {
+err_id config_value_add_name(const struct config_key *key, void *base, const char *shown, const char *text,
+                             struct error *e) {
     uint32_t *n = (uint32_t *)((char *)base + key->offset_n);
-    if (*n == ALIASES_MAX) return error_set(e, ERR_CONFIG, "%s has at most %d names", shown, ALIASES_MAX);
+    if (*n == key->max) return error_set(e, ERR_CONFIG, "%s has at most %d names", shown, (int)key->max);
     TRY(check_name(shown, text, e));
     snprintf((char *)at(key, base) + *n * NAME_SIZE, NAME_SIZE, "%s", text);
     ++*n;
@@ -218,7 +218,7 @@ void config_value_print(const struct config_key *key, const void *base, struct b
         buf_str(out, key->words[*(const int *)at_const(key, base)]);
     } else if (key->type == CONFIG_DISCOVER) {
         put_discover(at_const(key, base), out);
-    } else if (key->type == CONFIG_ALIASES) {
+    } else if (key->type == CONFIG_NAMES) {
         put_list(at_const(key, base), NAME_SIZE, *(const uint32_t *)((const char *)base + key->offset_n), out);
     } else {
         config_put_text(at_const(key, base), out);

@@ -27,6 +27,8 @@ static const char full[] = "schema: 1\n"
                            "      green: {share: 5}\n"
                            "limits: {queue_tokens: 3M, body: 4MB}\n"
                            "timers: {heartbeat: 50ms}\n"
+                           "security: {curve: required, keys: /etc/shoal/keys, api_keys: /etc/shoal/api}\n"
+                           "tenants: {shop: {models: [r1]}, lab: {}}\n"
                            "log: {format: json, level: debug}\n";
 
 static err_id parse(struct cluster_config *c, const char *text, struct buf *problems, struct error *e) {
@@ -54,6 +56,12 @@ static void a_whole_file_is_read(void **state) {
     assert_int_equal(c.limits.queue_tokens, 3000000);
     assert_int_equal(c.limits.body_bytes, 4 << 20);
     assert_int_equal(c.timers.heartbeat_ms, 50);
+    assert_int_equal(c.security.curve, CURVE_REQUIRED);
+    assert_int_equal(c.security.plaintext, PLAINTEXT_LOOPBACK);
+    assert_string_equal(c.security.keys, "/etc/shoal/keys");
+    assert_string_equal(config_find_tenant(&c, "shop")->models[0], "r1");
+    assert_int_equal(config_find_tenant(&c, "lab")->n_models, 0);
+    assert_null(config_find_tenant(&c, "r1"));
     assert_int_equal(c.log.format, LOG_FORMAT_JSON);
     assert_int_equal(c.log.level, LEVEL_DEBUG);
     assert_ptr_equal(config_find_model(&c, "deepseek-chat"), &c.models[0]);
@@ -141,6 +149,17 @@ static void every_mistake_is_one_sentence_with_its_line(void **state) {
          "f.yaml: models.n: the alias m already means the model m"},
         {"models: {m: {}}", "f.yaml: models.m needs at least one entry under deployments"},
         {"models: {m: {deployments: {d: {share: 0}}}}", "f.yaml: models.m: at least one share must be above 0"},
+        {"security: {curve: on}", "f.yaml:2: security.curve expects off or required, not \"on\""},
+        {"security: {curve: required}",
+         "f.yaml: security.curve: required needs security.keys, the folder of the certificates"},
+        {"security: {keys: /k}", "f.yaml: security.keys does nothing without security.curve: required"},
+        {"security: {allow: /k}", "f.yaml: security.allow does nothing without security.curve: required"},
+        {"tenants: {a: {}}",
+         "f.yaml: tenants does nothing without security.api_keys or security.curve: nobody proves who they are"},
+        {"security: {api_keys: /k}\nmodels: {m: {aliases: [o], deployments: {d: {}}}}\ntenants: {a: {models: [n]}}",
+         "f.yaml: tenants.a.models: models has no \"n\""},
+        {"security: {api_keys: /k}\nmodels: {m: {aliases: [o], deployments: {d: {}}}}\ntenants: {a: {models: [o]}}",
+         "f.yaml: tenants.a.models: \"o\" is an alias; name the model itself, m"},
         {"timers: {suspect: 100ms}", "f.yaml: timers.suspect (100 ms) must be longer than timers.heartbeat (100 ms)"},
         {"timers: {dead: 300ms}", "f.yaml: timers.dead (300 ms) must be longer than timers.suspect (300 ms)"},
         {"cluster: a\ncluster: b", "f.yaml:3: \"cluster\" stands here twice, first in line 2"},
