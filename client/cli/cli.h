@@ -46,5 +46,7 @@ extern const char CLI_DIM[], CLI_PLAIN[];
 
 int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
+int cmd_key(int argc, char **argv);
+int cmd_keygen(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_demo_kill(int argc, char **argv);

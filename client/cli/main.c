@@ -18,6 +18,8 @@ static const struct command commands[] = {
     {"chat", cmd_chat, "talk to a model, line by line"},
     {"generate", cmd_generate, "one answer to one prompt"},
     {"status", cmd_status, "routers, replicas and workers of the cluster"},
+    {"key", cmd_key, "API keys: add, list, revoke"},
+    {"keygen", cmd_keygen, "make a CURVE certificate"},
     {"demo kill", cmd_demo_kill, "kill a worker in the middle of an answer, and see that nothing is lost"},
 };
 
@@ -32,7 +34,7 @@ static void print_help(FILE *to) {
 }
 
 static int unknown(const char *word) {
-    const char *names[] = {"chat", "generate", "status", "demo"};
+    const char *names[] = {"chat", "generate", "status", "key", "keygen", "demo"};
     const char *near = error_nearest(word, names, ARRAY_LEN(names));
     fprintf(stderr, "shoal: there is no command '%s'%s%s%s; shoal --help lists them\n", word, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "");
