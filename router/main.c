@@ -1,5 +1,6 @@
 // shoal-router: takes requests over HTTP and ZeroMQ and spreads them over workers and peer routers. This file only puts the
 // parts together: configuration and flags → links, front and core on one libuv loop → drain on SIGTERM.
+#include "common/auth/guard.h"
 #include "common/base/buf.h"
 #include "common/base/check.h"
 #include "common/sys/clock.h"
@@ -32,8 +33,9 @@ struct program {
     uv_loop_t loop;
     uv_prepare_t turn;
     uv_timer_t timer;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
     struct cluster_config config;
+    struct guard *guard;
     struct links *links;
     struct front *front;
     struct router_core *core;
@@ -107,6 +109,11 @@ static void on_signal(uv_signal_t *handle, int number) {
         leave(p);
 }
 
+static void on_hangup(uv_signal_t *handle, int number) {
+    struct program *p = handle->data;
+    if (p->guard) guard_reload(p->guard); // keys and certificates; the rest of the configuration takes a restart
+}
+
 static void link_metrics(void *ctx, struct buf *out) {
     struct program *p = ctx;
     struct links_stats s;
@@ -119,6 +126,7 @@ static void link_metrics(void *ctx, struct buf *out) {
         "# TYPE shoal_router_link_garbage_total counter\nshoal_router_link_garbage_total %llu\n",
         (unsigned long long)s.frames_in, (unsigned long long)s.frames_out, (unsigned long long)s.bytes_in,
         (unsigned long long)s.bytes_out, (unsigned long long)s.garbage);
+    guard_metrics(p->guard, "shoal_router_", out);
 }
 
 // --- putting together
@@ -167,12 +175,16 @@ static err_id open_all(struct program *p, const struct settings *s, struct error
     struct links_options links = {.loop = &p->loop, .listen = or_default(s->zmq, c->listen.zmq), .peers = peers};
     if (s->peers.n > ROUTERS_MAX) return error_set(e, ERR_CONFIG, "at most %d peers can be named", ROUTERS_MAX);
     for (uint32_t i = 0; i < s->peers.n; i++) peers[links.n_peers++] = s->peers.values[i];
+    struct guard_options guard = {.loop = &p->loop, .config = c, .api_keys = true};
+    TRY(guard_create(&guard, &p->guard, e));
     TRY(links_create(&links, &p->links, e));
     struct front_options front = {
         .loop = &p->loop,
         .http = or_default(s->http, c->listen.http),
         .admin = or_default(s->admin, c->listen.admin),
         .metrics = or_default(s->metrics, c->listen.metrics),
+        .config = c,
+        .guard = p->guard,
         .body_bytes_max = (uint32_t)c->limits.body_bytes,
         .header_bytes_max = (uint32_t)c->limits.header_bytes,
         .connections_max = c->limits.connections,
@@ -197,11 +209,13 @@ static void start_loop(struct program *p) {
     uv_timer_init(&p->loop, &p->timer);
     uv_signal_init(&p->loop, &p->term);
     uv_signal_init(&p->loop, &p->interrupt);
-    p->turn.data = p->term.data = p->interrupt.data = p;
+    uv_signal_init(&p->loop, &p->hangup);
+    p->turn.data = p->term.data = p->interrupt.data = p->hangup.data = p;
     uv_prepare_start(&p->turn, on_turn);
     uv_timer_start(&p->timer, on_timer, 1, 0);
     uv_signal_start(&p->term, on_signal, SIGTERM);
     uv_signal_start(&p->interrupt, on_signal, SIGINT);
+    uv_signal_start(&p->hangup, on_hangup, SIGHUP);
 }
 
 static void close_all(struct program *p) {
@@ -212,6 +226,8 @@ static void close_all(struct program *p) {
     uv_close((uv_handle_t *)&p->timer, NULL);
     uv_close((uv_handle_t *)&p->term, NULL);
     uv_close((uv_handle_t *)&p->interrupt, NULL);
+    uv_close((uv_handle_t *)&p->hangup, NULL);
+    guard_destroy(&p->guard);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     uv_loop_close(&p->loop);
 }

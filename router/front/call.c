@@ -294,7 +294,7 @@ static void refuse(struct front *f, struct http_exchange *x, const struct error 
     front_error(f, x, e, retry_after_ms);
 }
 
-void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind) {
+void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind, const struct guard_caller *who) {
     struct error e = {0};
     struct openai_request *request = NULL;
     struct buf body = {0};
@@ -307,7 +307,9 @@ void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind)
         return;
     }
     struct openai_view o = openai_request_view(request);
-    if (make_generate(x, &o, &body, &g, &e) != ERR_NONE) {
+    snprintf(g.tenant, sizeof g.tenant, "%s", who->tenant);
+    if (guard_check_model(f->options.guard, who->tenant, o.model, &e) != ERR_NONE ||
+        make_generate(x, &o, &body, &g, &e) != ERR_NONE) {
         refuse(f, x, &e, 0);
     } else {
         struct call *c = call_create(f, x, &o, &g, now);

@@ -27,13 +27,15 @@ struct front {
     uint32_t n_calls;
     uint32_t stopping; // servers whose connections are not all gone yet
     bool over;         // handed over: what is left of calls waits for front_destroy
+    bool metrics_keyed, metrics_listener_keyed; // /metrics asks for an operator's key
     ms_t scan_at;
     struct buf out;
     struct front_metrics *metrics;
 };
 
 // Starts a call for a POST to chat/completions or completions; answers it itself when it is refused.
-void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind);
+// who: in whose name.
+void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind, const struct guard_caller *who);
 void call_event(struct call *c, enum session_event event); // from inside a core call: only notes it
 void call_turn(struct call *c, ms_t now);                  // renders; c may be gone afterwards
 void call_scan(struct call *c, ms_t now); // what time brings: headers, keep-alives; c may be gone afterwards

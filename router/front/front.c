@@ -19,22 +19,24 @@ static void respond_text(struct http_exchange *x, int status, const char *text) 
     http_respond(x, status, "text/plain; charset=utf-8", line, (size_t)n);
 }
 
-static void get_livez(struct front *f, struct http_exchange *x) { respond_text(x, 200, "ok"); }
+static void get_livez(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    respond_text(x, 200, "ok");
+}
 
-static void get_readyz(struct front *f, struct http_exchange *x) {
+static void get_readyz(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
     char why[WHY_SIZE] = "ok";
     bool ready = router_core_ready(f->core, why, sizeof why);
     respond_text(x, ready ? 200 : 503, ready ? "ok" : why);
 }
 
-static void get_metrics(struct front *f, struct http_exchange *x) {
+static void get_metrics(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
     buf_reset(&f->out);
     front_metrics_write(f->metrics, f->core, &f->out);
     if (f->options.more_metrics) f->options.more_metrics(f->options.ctx, &f->out);
     http_respond(x, 200, "text/plain; version=0.0.4", f->out.data, f->out.len);
 }
 
-static void post_drain(struct front *f, struct http_exchange *x) {
+static void post_drain(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
     respond_text(x, 202, "leaving: not ready from now on; the process ends when the running requests have");
     f->options.drain(f->options.ctx);
 }
@@ -46,12 +48,13 @@ static void append_model(struct buf *out, const char *name, const struct model_v
                m->max_context, m->replicas_ready);
 }
 
-static void get_models(struct front *f, struct http_exchange *x) {
+static void get_models(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
     struct model_view *models = xcalloc(MODELS_LISTED_MAX, sizeof *models);
     uint32_t n = router_core_models(f->core, models, MODELS_LISTED_MAX), listed = 0;
     buf_reset(&f->out);
     buf_str(&f->out, "{\"object\":\"list\",\"data\":[");
     for (uint32_t i = 0; i < n && i < MODELS_LISTED_MAX; i++) {
+        if (!guard_allows_model(f->options.guard, who->tenant, models[i].name)) continue;
         if (listed++) buf_char(&f->out, ',');
         append_model(&f->out, models[i].name, &models[i]);
         for (uint32_t a = 0; a < models[i].n_aliases; a++) {
@@ -70,11 +73,11 @@ static bool model_is_called(const struct model_view *m, const char *name) {
     return is;
 }
 
-static void get_model(struct front *f, struct http_exchange *x, const char *name) {
+static void get_model(struct front *f, struct http_exchange *x, const struct guard_caller *who, const char *name) {
     struct model_view *models = xcalloc(MODELS_LISTED_MAX, sizeof *models), *found = NULL;
     uint32_t n = router_core_models(f->core, models, MODELS_LISTED_MAX);
     for (uint32_t i = 0; i < n && i < MODELS_LISTED_MAX && !found; i++)
-        if (model_is_called(&models[i], name)) found = &models[i];
+        if (model_is_called(&models[i], name) && guard_allows_model(f->options.guard, who->tenant, name)) found = &models[i];
     if (found) {
         buf_reset(&f->out);
         append_model(&f->out, name, found);
@@ -87,29 +90,40 @@ static void get_model(struct front *f, struct http_exchange *x, const char *name
     free(models);
 }
 
-static void post_chat(struct front *f, struct http_exchange *x) { call_start(f, x, OPENAI_CHAT); }
-static void post_completions(struct front *f, struct http_exchange *x) { call_start(f, x, OPENAI_COMPLETION); }
+static void post_chat(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    call_start(f, x, OPENAI_CHAT, who);
+}
+static void post_completions(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    call_start(f, x, OPENAI_COMPLETION, who);
+}
 
 // --- dispatch
 
+enum access {
+    ACCESS_OPEN,     // for everybody who reaches the listener
+    ACCESS_USER,     // with an API key, if there are any
+    ACCESS_OPERATOR, // with an operator's
+};
+
 struct endpoint_row {
     const char *method, *path;
-    void (*handle)(struct front *f, struct http_exchange *x);
+    void (*handle)(struct front *f, struct http_exchange *x, const struct guard_caller *who);
+    enum access access;
 };
 
 static const struct endpoint_row api_rows[] = {
-    {"POST", "/chat/completions", post_chat}, {"POST", "/completions", post_completions},
-    {"GET", "/models", get_models},           {"GET", "/livez", get_livez},
-    {"GET", "/readyz", get_readyz},           {"GET", "/health", get_readyz},
-    {"GET", "/metrics", get_metrics},
+    {"POST", "/chat/completions", post_chat, ACCESS_USER}, {"POST", "/completions", post_completions, ACCESS_USER},
+    {"GET", "/models", get_models, ACCESS_USER},           {"GET", "/livez", get_livez, ACCESS_OPEN},
+    {"GET", "/readyz", get_readyz, ACCESS_OPEN},           {"GET", "/health", get_readyz, ACCESS_OPEN},
+    {"GET", "/metrics", get_metrics, ACCESS_OPERATOR},
 };
 static const struct endpoint_row admin_rows[] = {
-    {"POST", "/drain", post_drain},
-    {"GET", "/livez", get_livez},
-    {"GET", "/readyz", get_readyz},
-    {"GET", "/metrics", get_metrics},
+    {"POST", "/drain", post_drain, ACCESS_OPEN}, // who reaches the socket may
+    {"GET", "/livez", get_livez, ACCESS_OPEN},
+    {"GET", "/readyz", get_readyz, ACCESS_OPEN},
+    {"GET", "/metrics", get_metrics, ACCESS_OPEN},
 };
-static const struct endpoint_row metrics_rows[] = {{"GET", "/metrics", get_metrics}};
+static const struct endpoint_row metrics_rows[] = {{"GET", "/metrics", get_metrics, ACCESS_OPERATOR}};
 
 static void preflight(struct http_exchange *x) {
     http_add_header(x, "Access-Control-Allow-Methods", "GET, POST, HEAD, OPTIONS");
@@ -118,7 +132,31 @@ static void preflight(struct http_exchange *x) {
     http_respond(x, 204, NULL, NULL, 0);
 }
 
+// Answers 401 or 403 itself and returns false when the request may not do this.
+static bool admit(struct front *f, struct http_exchange *x, enum access access, struct guard_caller *who) {
+    const char *authorization = http_header(x, "Authorization");
+    struct error e = {0};
+    *who = (struct guard_caller){.role = API_OPERATOR};
+    if (access == ACCESS_OPEN) return true;
+    if (guard_identify(f->options.guard, authorization, who, &e) != ERR_NONE) {
+        http_add_header(x, "WWW-Authenticate", guard_challenge(authorization));
+    } else if (access == ACCESS_OPERATOR && who->role != API_OPERATOR) {
+        guard_stats(f->options.guard)->refused_forbidden++;
+        error_set(&e, ERR_FORBIDDEN, "%s needs the API key of an operator", http_path(x));
+    }
+    if (e.id == ERR_NONE) return true;
+    front_error(f, x, &e, 0);
+    return false;
+}
+
+// The access that a row asks for on this listener.
+static enum access access_of(const struct front *f, const struct endpoint_row *rows, const struct endpoint_row *row) {
+    bool keyed = rows == metrics_rows ? f->metrics_listener_keyed : f->metrics_keyed;
+    return row->handle == get_metrics && !keyed ? ACCESS_OPEN : row->access;
+}
+
 static void dispatch(struct front *f, struct http_exchange *x, const struct endpoint_row *rows, size_t n) {
+    struct guard_caller who;
     const char *method = http_method(x), *path = http_path(x);
     struct error e;
     bool path_known = false;
@@ -132,12 +170,12 @@ static void dispatch(struct front *f, struct http_exchange *x, const struct endp
         if (strcmp(rows[i].path, path) != 0) continue;
         path_known = true;
         if (strcmp(rows[i].method, method) == 0) {
-            rows[i].handle(f, x);
+            if (admit(f, x, access_of(f, rows, &rows[i]), &who)) rows[i].handle(f, x, &who);
             return;
         }
     }
     if (rows == api_rows && strcmp(method, "GET") == 0 && strncmp(path, "/models/", 8) == 0 && path[8]) {
-        get_model(f, x, path + 8);
+        if (admit(f, x, ACCESS_USER, &who)) get_model(f, x, &who, path + 8);
         return;
     }
     if (path_known)
@@ -181,6 +219,11 @@ err_id front_create(const struct front_options *options, struct front **out, str
     f->options = *options;
     f->metrics = front_metrics_create();
     *out = f;
+    f->metrics_keyed = guard_metrics_keyed(options->config, GUARD_API, options->http);
+    f->metrics_listener_keyed = guard_metrics_keyed(options->config, GUARD_METRICS, options->metrics);
+    TRY_GOTO(guard_check_listener(options->config, GUARD_API, options->http, e), fail_listen);
+    TRY_GOTO(guard_check_listener(options->config, GUARD_ADMIN, options->admin, e), fail_listen);
+    TRY_GOTO(guard_check_listener(options->config, GUARD_METRICS, options->metrics, e), fail_listen);
     TRY_GOTO(serve(f, options->http, on_api, "Access-Control-Allow-Origin: *\r\n", &f->api, e), fail_listen);
     TRY_GOTO(serve(f, options->admin, on_admin, NULL, &f->admin, e), fail_listen);
     TRY_GOTO(serve(f, options->metrics, on_metrics, NULL, &f->metrics_server, e), fail_listen);

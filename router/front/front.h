@@ -2,8 +2,10 @@
 // only.
 //   POST /v1/chat/completions, /v1/completions · GET /v1/models, /v1/models/NAME   (each also without /v1)
 //   GET /livez (the process runs), /readyz and /health (requests can be served, else why not), /metrics
+// With API keys, all but the health endpoints ask for one, and /metrics for an operator's (docs/security.md).
 //   admin socket: POST /drain · GET /livez, /readyz, /metrics
 #pragma once
+#include "common/auth/guard.h"
 #include "common/net/http_server.h"
 #include "common/sys/config.h"
 #include "router/core/router_core.h"
@@ -13,6 +15,8 @@ struct front;
 struct front_options {
     uv_loop_t *loop;
     const char *http, *admin, *metrics; // addresses; "" or NULL: not opened
+    const struct cluster_config *config;
+    struct guard *guard; // who may ask for what
     uint32_t body_bytes_max, header_bytes_max, connections_max;
     size_t stream_bytes_max; // rendered and not yet taken by a slow client; records beyond wait in the log
     struct config_timers timers;

@@ -194,10 +194,11 @@ limits: {{queue: {queue}}}
 class Cluster:
     """with Cluster(weights={"north": 70, "south": 30}) as c: r = c.router("n1", "north"); w = c.mock("w1", "north", [r])"""
 
-    def __init__(self, weights=None, queue=4096, timers=None):
+    def __init__(self, weights=None, queue=4096, timers=None, more=""):
         self.weights = weights or {"north": 50, "south": 50}
         self.queue = queue
         self.timers = dict(timers or {})
+        self.more = more  # further lines of the configuration; {dir} is the cluster's folder
         if SANITIZED:
             self.timers = {"suspect": "3s", "dead": "10s", **self.timers}
         self.processes = []
@@ -208,7 +209,7 @@ class Cluster:
         regions = "\n".join(f"  {name}: {{weight: {w}}}" for name, w in self.weights.items())
         timers = ", ".join(f"{k}: {v}" for k, v in self.timers.items())
         with open(self.config, "w") as f:
-            f.write(BASE_CONFIG.format(regions=regions, timers=timers, queue=self.queue))
+            f.write(BASE_CONFIG.format(regions=regions, timers=timers, queue=self.queue) + self.more.replace("{dir}", self.dir))
         return self
 
     def __exit__(self, kind, value, trace):
@@ -236,8 +237,8 @@ class Cluster:
         elif bad:
             raise AssertionError("\n".join(f"{p.name} ended with {p.p.returncode}:\n{p.log()[-6000:]}" for p in bad))
 
-    def router(self, name, region="north", peers=(), zmq="tcp://127.0.0.1:0", extra=()):
-        r = Router(self, name, region, peers, zmq, extra)
+    def router(self, name, region="north", peers=(), zmq="tcp://127.0.0.1:0", extra=(), http="127.0.0.1:0"):
+        r = Router(self, name, region, peers, zmq, extra, http)
         self.processes.append(r)
         return r
 
