@@ -56,6 +56,7 @@ void core_link_lost(struct worker_core *core, struct link *link); // its streams
 
 // requests.c
 void request_generate(struct worker_core *core, struct link *link, const struct msg_generate *g);
+void request_attach(struct worker_core *core, struct link *link, const struct msg_attach *m);
 void request_ack(struct worker_core *core, const struct msg_ack *m);
 void request_resend(struct worker_core *core, struct link *link, const struct msg_resend *m);
 void request_sync(struct worker_core *core, struct link *link, const struct msg_sync *m);

@@ -125,12 +125,13 @@ static bool agrees(const struct stream *s, const struct msg_generate *g) {
     return true;
 }
 
-static void take_over(struct worker_core *core, struct link *link, struct stream *s, const struct msg_generate *g) {
+static void take_over(struct worker_core *core, struct link *link, struct stream *s, const struct attempt *by,
+                      uint32_t deadline_ms, uint32_t next) {
     MARK(stream_taken_over);
     core->counters.superseded++;
-    if (s->tx.link != 0 && s->tx.link != link->id) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, &g->attempt);
-    if (s->state != STREAM_ENDED) s->deadline_at = g->deadline_ms > 0 ? core->now + g->deadline_ms : MS_NEVER;
-    attach(core, link, s, &g->attempt, g->records.count);
+    if (s->tx.link != 0 && s->tx.link != link->id) say_superseded(core, s->tx.link, &s->key, &s->tx.attempt, by);
+    if (s->state != STREAM_ENDED) s->deadline_at = deadline_ms > 0 ? core->now + deadline_ms : MS_NEVER;
+    attach(core, link, s, by, next);
 }
 
 void request_generate(struct worker_core *core, struct link *link, const struct msg_generate *g) {
@@ -157,7 +158,7 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
         return;
     }
     if (s != NULL && agrees(s, g)) {
-        take_over(core, link, s, g);
+        take_over(core, link, s, &g->attempt, g->deadline_ms, g->records.count);
         return;
     }
     if (s != NULL) supersede(core, s, link->id, &g->attempt);
@@ -168,6 +169,35 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
         return;
     }
     start(core, link, g);
+}
+
+// ---- Attach ----
+
+static bool attachable(const struct worker_core *core, const struct stream *s, const struct msg_attach *m) {
+    if (s == NULL || (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS)) return false;
+    return m->fingerprint[0] == '\0' || strcmp(m->fingerprint, core->options.info.fingerprint) == 0;
+}
+
+void request_attach(struct worker_core *core, struct link *link, const struct msg_attach *m) {
+    struct stream *s = streams_find(&core->streams, &m->key);
+    if (attempt_is_none(&m->attempt)) core->counters.protocol_errors++;
+    if (attempt_is_none(&m->attempt) || !attachable(core, s, m)) {
+        say_unknown(core, link->id, &m->key, &m->attempt);
+        return;
+    }
+    int order = attempt_compare(&m->attempt, &s->tx.attempt);
+    if (order < 0) {
+        say_superseded(core, link->id, &m->key, &m->attempt, &s->tx.attempt);
+    } else if (order == 0) {
+        attach(core, link, s, &m->attempt, m->next);
+    } else if (m->asks != s->request) {
+        struct error e = {0};
+        error_set(&e, ERR_KEY_REUSED, "the stream of this id answers another request");
+        answer_rejected(core, link->id, &m->key, &m->attempt, &e, 0);
+    } else {
+        core->counters.attached++;
+        take_over(core, link, s, &m->attempt, m->deadline_ms, m->next);
+    }
 }
 
 // ---- what the preparation found ----

@@ -53,7 +53,9 @@ static void count(struct streams *s, const struct stream *stream, uint32_t by) {
     if (!stream->known) return;
     if (stream->state == STREAM_PREPARING) s->n_preparing += by;
     if (stream->state == STREAM_LIVE) s->n_live += by;
-    if (stream->state == STREAM_ENDED && !stream->tx.done_acked) s->n_unclaimed += by;
+    if (stream->state != STREAM_ENDED) return;
+    if (!stream->tx.done_acked) s->n_unclaimed += by;
+    s->ended_bytes += by == 1 ? record_log_bytes(stream->log) : -record_log_bytes(stream->log);
 }
 
 static void drop_ticket(struct streams *s, struct stream *stream) {
@@ -80,7 +82,8 @@ uint32_t streams_kept(const struct streams *s) { return s->n_known - s->n_prepar
 
 struct stream *streams_oldest_kept(const struct streams *s) {
     struct stream *stream = s->last;
-    while (!stream->known || stream->state != STREAM_ENDED || !stream->tx.done_acked) stream = stream->prev;
+    while (stream && !(stream->known && stream->state == STREAM_ENDED && (stream->tx.done_acked || stream->tx.link == 0)))
+        stream = stream->prev;
     return stream;
 }
 
@@ -95,17 +98,20 @@ void streams_free(struct streams *s, struct stream *stream) {
 
 void streams_check(const struct streams *s) {
     uint32_t known = 0, preparing = 0, live = 0, unclaimed = 0;
+    uint64_t ended_bytes = 0;
     for (const struct stream *i = s->first; i != NULL; i = i->next) {
         if (!i->known) continue;
         known++;
         preparing += i->state == STREAM_PREPARING;
         live += i->state == STREAM_LIVE;
         unclaimed += i->state == STREAM_ENDED && !i->tx.done_acked;
+        ended_bytes += i->state == STREAM_ENDED ? record_log_bytes(i->log) : 0;
         CHECK(streams_find(s, &i->key) == i);
         CHECK((i->ticket != 0) == (i->state == STREAM_PREPARING));
         CHECK(i->tx.finished == (i->state == STREAM_ENDED));
         CHECK((i->tx.link == 0) == (i->parked_at != MS_NEVER));
     }
     CHECK(known == s->n_known && preparing == s->n_preparing && live == s->n_live && unclaimed == s->n_unclaimed);
+    CHECK(ended_bytes == s->ended_bytes);
     CHECK(s->by_key.count == known && s->by_ticket.count == preparing);
 }

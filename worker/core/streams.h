@@ -40,6 +40,7 @@ struct streams {
     uint32_t n_known, n_preparing, n_live;
     uint32_t n_unclaimed; // known and ended, Done not acknowledged
     uint64_t tickets;
+    uint64_t ended_bytes; // of the logs of known and ended ones
 };
 
 static inline struct stream *stream_of(struct sequence *seq) {
@@ -54,8 +55,9 @@ struct stream *streams_add(struct streams *s, const struct stream_key *key, cons
 void streams_set_state(struct streams *s, struct stream *stream, enum stream_state state);
 // The stream can't be found any more; free it once its sequence is idle.
 void streams_forget(struct streams *s, struct stream *stream);
-// Ended and acknowledged: kept only in case somebody asks again. The oldest of them; there must be one.
+// Ended and acknowledged: kept only in case somebody asks again.
 uint32_t streams_kept(const struct streams *s);
+// The oldest that has ended and that nobody waits for: acknowledged, or its router is gone. NULL: none.
 struct stream *streams_oldest_kept(const struct streams *s);
 void streams_free(struct streams *s, struct stream *stream); // forgotten before
 void streams_check(const struct streams *s);

@@ -53,7 +53,16 @@ void core_enter(struct worker_core *core, ms_t now) {
     if (now > core->now) core->now = now;
 }
 
+// Logs kept for routers that may ask again are within their budget.
+static void let_go(struct worker_core *core) {
+    uint64_t max = core->options.kept_bytes_max;
+    struct stream *s;
+    while (max > 0 && core->streams.ended_bytes > max && (s = streams_oldest_kept(&core->streams)) != NULL)
+        answer_drop(core, s);
+}
+
 void core_leave(struct worker_core *core) {
+    let_go(core);
     if (core->life == LIFECYCLE_FAILED) return;
     if (core_odd(core, WORKER_ODD_IDLE)) return;
     if (core_odd(core, WORKER_ODD_PREEMPT)) scheduler_preempt_one(&core->scheduler);
@@ -147,6 +156,9 @@ static void dispatch(struct worker_core *core, struct link *link, const struct m
         break; // proof of life
     case MSG_GENERATE:
         request_generate(core, link, &m->generate);
+        break;
+    case MSG_ATTACH:
+        request_attach(core, link, &m->attach);
         break;
     case MSG_ACK:
         request_ack(core, &m->ack);

@@ -51,6 +51,7 @@ struct worker_core_options {
     uint32_t queue_max;       // streams waiting for a slot
     uint32_t orphan_tokens;   // records made beyond the last acknowledgement while no router is attached (256)
     uint32_t grace_ms;        // a finished stream's log is kept after Done was acknowledged, or while no router asks for it
+    uint64_t kept_bytes_max;  // of finished streams' logs that nobody waits for: the oldest go first (0: no limit)
     enum worker_bug bug;
     struct buggify buggify; // all zero in everything that ships
 };
@@ -130,6 +131,7 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
 ms_t worker_core_tick(struct worker_core *core, ms_t now);
 
 struct worker_counters {
+    uint64_t attached; // streams that a router took over by Attach
     uint64_t generates, accepted, rejected, completed, cancelled, superseded, failed, numeric_errors;
     uint64_t prefilled_tokens, decoded_tokens, preemptions, steps, resends, protocol_errors;
     uint32_t streams, running, waiting, preparing, plans_in_flight; // now

@@ -255,6 +255,7 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     o->queue_max = s->queue_max;
     o->orphan_tokens = 256;
     o->grace_ms = s->grace_ms;
+    o->kept_bytes_max = s->kept_bytes_max;
 }
 
 static err_id start_engine(struct host *h, struct error *e) {

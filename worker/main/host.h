@@ -15,6 +15,7 @@ struct host_settings {
     const char *admin, *metrics; // addresses, or NULL
     const char *record;          // file for step plans, or NULL
     uint32_t max_seqs, step_tokens, chunk_tokens, queue_max, plans_in_flight, grace_ms;
+    uint64_t kept_bytes_max;
     uint32_t drain_deadline_ms;
     struct engine_opts engine; // what the command line said of it
 };

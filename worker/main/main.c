@@ -17,7 +17,7 @@ struct command_line {
     bool check_config, print_config;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
         drain_ms;
-    uint64_t kv_bytes;
+    uint64_t kv_bytes, kept_bytes;
     double mock_prefill, mock_decode_ms;
     uint32_t mock_answer;
 };
@@ -52,6 +52,8 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          false},
         {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0,
          0, false},
+        {"kept-logs", FLAG_SIZE, &c->kept_bytes, "SIZE", "memory for the logs of finished streams: the oldest go first",
+         NULL, 0, 0, false},
         {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, end running streams after; 0: wait", NULL,
          0, 0, false},
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
@@ -152,6 +154,7 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     s->queue_max = c->queue;
     s->plans_in_flight = c->plans;
     s->grace_ms = c->grace_ms;
+    s->kept_bytes_max = c->kept_bytes;
     s->drain_deadline_ms = c->drain_ms;
     s->engine = (struct engine_opts){.threads = c->threads,
                                      .context = c->max_context,
@@ -173,6 +176,7 @@ int main(int argc, char **argv) {
                              .plans = 2,
                              .queue = 1024,
                              .grace_ms = 30000,
+                             .kept_bytes = 256 << 20,
                              .mock_prefill = 20000,
                              .mock_decode_ms = 10,
                              .mock_answer = 0};

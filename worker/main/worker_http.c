@@ -22,6 +22,7 @@
     X(decoded_tokens, "decoded_tokens_total", "Tokens sampled into answers")                                                \
     X(preemptions, "preemptions_total", "Sequences that gave their blocks back")                                            \
     X(steps, "steps_total", "Forward passes")                                                                               \
+    X(attached, "attached_total", "Streams that a router took over by asking who has them")                                 \
     X(resends, "resends_total", "Resend messages answered")                                                                 \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")
 

@@ -257,6 +257,7 @@ static void create_core(struct world *w) {
     c.queue_max = o->queue_max;
     c.orphan_tokens = o->orphan_tokens;
     c.grace_ms = o->grace_ms;
+    c.kept_bytes_max = o->kept_bytes_max;
     c.bug = o->bug;
     struct sink sink = {w, worker_says};
     struct worker_hooks hooks = {w, prepare, slot_open, slot_close, submit, record, tail, release};

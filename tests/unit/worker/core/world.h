@@ -13,6 +13,7 @@ struct world_options {
     uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, micro_batches,
         max_context, queue_max;
     uint32_t orphan_tokens, grace_ms;
+    uint64_t kept_bytes_max;
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
     bool starts_loading; // not READY by itself
