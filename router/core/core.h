@@ -29,6 +29,8 @@ struct router_core {
     struct pool *dirty;                                   // pools to dispatch at the end of the event
     bool woken;                                           // some deployment has woken
 
+    uint32_t n_hunts;
+    struct list kept; // sessions that have ended, for clients that may ask again; the oldest first
     uint64_t random_count, seed_count;
     bool leaving, draining;
     uint32_t n_dead, dead_capacity;
@@ -69,6 +71,8 @@ struct pool *models_pool(struct router_core *core, struct deployment *d, const c
 // The deployment that should serve a request for this model (by share, among those that can), or the named one. NULL and *e:
 // there is no such model here.
 struct deployment *models_choose(struct router_core *core, const struct msg_generate *g, double work, struct error *e);
+// A deployment of this model of which some candidate has this fingerprint, or NULL.
+struct deployment *models_of_fingerprint(const struct router_core *core, const char *model, const char *fingerprint);
 void models_learn(struct deployment *d, const struct deployment_info *info);
 void models_configure(struct router_core *core);
 
@@ -79,6 +83,9 @@ struct session *intake(struct router_core *core, const struct msg_generate *g, b
 bool intake_pin(const struct router_core *core, const struct deployment *d, const struct msg_generate *g,
                 uint32_t n_excluded, const incarnation_t *excluded, bool *elsewhere, struct error *e);
 void intake_from_link(struct router_core *core, struct link *link, const struct msg_generate *g, ms_t now);
+
+// --- attach.c: a peer's Attach, hops = 1
+void attach_from_link(struct router_core *core, struct link *link, const struct msg_attach *m, ms_t now);
 
 // --- pairs of a session and its decisions
 struct route_request session_route_request(const struct session *s, ms_t now);

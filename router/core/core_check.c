@@ -14,6 +14,7 @@ static void check_session(const struct router_core *core, const struct session *
     bool waits = s->wait.queue != NULL, placed = s->offer != NULL;
     CHECK(waits == (s->state == SESSION_QUEUED));
     CHECK(placed == (s->state == SESSION_PLACED || s->state == SESSION_RUNNING));
+    CHECK((s->hunt != NULL) == (s->state == SESSION_ASKING));
     CHECK(placed == (s->rx.link != 0));
     if (waits) sums->queued++, sums->queued_tokens += s->wait.prompt;
     if (placed) CHECK(s->offer->candidate->link != NULL && s->offer->pool->deployment == s->deployment);

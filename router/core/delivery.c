@@ -259,6 +259,10 @@ static void spill(struct router_core *core, struct session *s, ms_t now) {
 // It has waited for as long as it was to wait where it is.
 static void retry(struct router_core *core, struct session *s, ms_t now) {
     const struct wait_queue *q = s->wait.queue;
+    if (s->hunt) {
+        hunt_tick(core, s, now);
+        return;
+    }
     if (q == &core->adjourned && suspicion_convicts(s)) {
         session_convict(core, s, now);
     } else if (q == &core->adjourned || q == &s->deployment->homeless) {

@@ -115,7 +115,7 @@ static struct session *admit_or_refuse(struct router_core *core, struct deployme
     struct expectation x = expect(d, g);
     struct admission_request a = {.prompt = x.prompt, .decode = x.decode};
     a.budget_s = deadline_ms ? deadline_ms / 1000.0 : DEADLINE_NONE_S;
-    a.unconditional = g->pin[0] != '\0';
+    a.unconditional = g->pin[0] || (!relayed && g->fingerprint[0]); // a stream that somebody has part of goes on
     struct route_request r = foresee(g, relayed, x, a.budget_s);
     if (g->pin[0] && !intake_pin(core, d, g, 0, NULL, &r.pin_elsewhere, &why)) return refuse(core, g, &why, 0, rejected);
     struct region_request region = {.route = &r, .work = region_work(x.prompt, x.decode)};
@@ -143,7 +143,8 @@ struct session *intake(struct router_core *core, const struct msg_generate *g, b
         error_set(&why, ERR_OVERLOADED, "refused by chance");
         return refuse(core, g, &why, 1, rejected);
     }
-    struct deployment *d = models_choose(core, g, region_work(g->prompt_bytes / BYTES_PER_TOKEN_GUESS, g->max_tokens), &why);
+    struct deployment *d = g->fingerprint[0] ? models_of_fingerprint(core, g->model, g->fingerprint) : NULL;
+    if (d == NULL) d = models_choose(core, g, region_work(g->prompt_bytes / BYTES_PER_TOKEN_GUESS, g->max_tokens), &why);
     if (d == NULL) return refuse(core, g, &why, 0, rejected);
     return admit_or_refuse(core, d, g, relayed, rejected, now);
 }

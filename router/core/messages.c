@@ -49,6 +49,7 @@ static void on_superseded(struct router_core *core, struct link *link, const str
 
 static void from_candidate(struct router_core *core, struct link *link, const struct msg *m, ms_t now) {
     struct session *s;
+    if (hunt_hears(core, link, m, now)) return;
     switch (m->kind) {
     case MSG_STATUS:
         candidate_on_status(core, link->candidate, &m->status, now);
@@ -137,6 +138,9 @@ static void from_requester(struct router_core *core, struct link *link, const st
         break; // proof of life
     case MSG_GENERATE:
         intake_from_link(core, link, &m->generate, now);
+        break;
+    case MSG_ATTACH:
+        attach_from_link(core, link, &m->attach, now);
         break;
     case MSG_ACK:
         on_ack(core, link, &m->ack, now);

@@ -118,6 +118,17 @@ static void unknown_model(const struct router_core *core, const char *model, str
                     len ? "known: " : "none is known yet", known);
 }
 
+struct deployment *models_of_fingerprint(const struct router_core *core, const char *model, const char *fingerprint) {
+    LIST_FOREACH(node, &core->candidates) {
+        const struct candidate *c = LIST_ENTRY(node, struct candidate, node);
+        for (uint32_t i = 0; i < c->n_offers; i++) {
+            struct deployment *d = c->offers[i]->pool->deployment;
+            if (called(d, model) && strcmp(c->offers[i]->status.info.fingerprint, fingerprint) == 0) return d;
+        }
+    }
+    return NULL;
+}
+
 struct deployment *models_choose(struct router_core *core, const struct msg_generate *g, double work, struct error *e) {
     if (g->deployment[0]) {
         struct deployment *d = models_find(core, g->model, g->deployment);

@@ -139,6 +139,7 @@ struct router_core *router_core_create(const struct router_core_options *options
     list_init(&core->link_list);
     list_init(&core->session_list);
     list_init(&core->candidates);
+    list_init(&core->kept);
     list_init(&core->last_attempts.oldest_first);
     wait_queue_init(&core->adjourned);
     models_configure(core);
@@ -209,20 +210,18 @@ struct session *router_core_submit(struct router_core *core, const struct msg_ge
     return s;
 }
 
+void *session_user(const struct session *s) { return s->user; }
+
 void router_core_cancel(struct router_core *core, struct session *s, ms_t now) {
     core_begin(core, now);
-    if (s->request.keep && s->state != SESSION_ENDED)
+    if (s->request.keep && !s->failed)
         session_abandon(core, s, now);
     else
         session_end(core, s, now);
     core_settle(core, now);
 }
 
-void router_core_release(struct router_core *core, struct session *s, ms_t now) {
-    core_begin(core, now);
-    session_end(core, s, now);
-    core_settle(core, now);
-}
+void router_core_release(struct router_core *core, struct session *s, ms_t now) { router_core_cancel(core, s, now); }
 
 // --- time
 

@@ -93,13 +93,28 @@ bool router_core_next_dead_link(struct router_core *core, link_id *link);
 // must be fresh.
 struct session *router_core_submit(struct router_core *core, const struct msg_generate *g, void *user,
                                    struct msg_rejected *rejected, ms_t now);
+// A client asks for a stream that it knows by name (g->key, g->seed): it joins the session that this router has, or
+// candidates are asked who has it, and it is made anew when nobody does. g->fingerprint, if set, is the stream's: nothing
+// else may answer.
+struct router_resume {
+    uint32_t takeover;       // more than the client has seen
+    char replica[NAME_SIZE]; // that had it last; "" if not known
+};
+// The session may be one that the front has already (session_user() is then not `user`), or one that a client left, or that
+// came over a link: its requester there is told that it is superseded. On refusal as above; ERR_KEY_REUSED when g asks for
+// something else than the session of this name does.
+struct session *router_core_resume(struct router_core *core, const struct msg_generate *g, const struct router_resume *r,
+                                   void *user, struct msg_rejected *rejected, ms_t now);
+void *session_user(const struct session *s);
 // The client went away: cancels at the worker and ends the session. With g->keep the stream goes on for a while without a
-// requester, and a Generate of the same key over a link attaches to it. Either way: no more events; s is gone.
+// requester, and a Generate of the same key over a link, or router_core_resume(), attaches to it. Either way: no more
+// events; s is gone.
 void router_core_cancel(struct router_core *core, struct session *s, ms_t now);
-// The front has rendered everything it wants of a DONE or FAILED session. s is gone.
+// The front has rendered everything it wants of a DONE or FAILED session. s is gone; with g->keep a DONE one is kept for
+// router_core_resume() for a while.
 void router_core_release(struct router_core *core, struct session *s, ms_t now);
 
-enum session_state { SESSION_QUEUED, SESSION_PLACED, SESSION_RUNNING, SESSION_ENDED };
+enum session_state { SESSION_QUEUED, SESSION_ASKING, SESSION_PLACED, SESSION_RUNNING, SESSION_ENDED };
 
 struct session_view {
     struct stream_key key;
@@ -141,6 +156,7 @@ void router_core_cluster(struct router_core *core, struct msg_cluster *out);
 
 struct router_counters {
     uint64_t requests, accepted, refused, completed, failed, cancelled;
+    uint64_t attached, not_found;      // streams that some candidate still had; that had to be made anew
     uint64_t placements, replacements; // attempts made; those after the first of a stream
     uint64_t records, duplicates_dropped, stale_dropped, gaps, protocol_errors;
     uint64_t poisoned;              // refused because they killed KILLS_MAX workers

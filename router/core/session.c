@@ -40,6 +40,7 @@ static void copy_request(struct router_core *core, struct session *s, const stru
     }
     core->held_bytes += held_bytes(s);
     snprintf(s->fingerprint, sizeof s->fingerprint, "%s", g->fingerprint);
+    s->asks = generate_asks(&s->request);
 }
 
 struct session *session_create(struct router_core *core, const struct msg_generate *g, struct deployment *d, ms_t now) {
@@ -157,6 +158,11 @@ void session_enqueue(struct router_core *core, struct session *s, ms_t now) {
 
 // --- placing
 
+uint32_t session_deadline_ms(const struct session *s, ms_t now) {
+    ms_t left = s->deadline_at == MS_NEVER ? 0 : s->deadline_at - now;
+    return left > UINT32_MAX ? UINT32_MAX : left > 0 ? (uint32_t)left : s->deadline_at != MS_NEVER;
+}
+
 static void send_generate(struct router_core *core, struct session *s, ms_t now) {
     struct candidate *c = s->offer->candidate;
     struct msg m = {.kind = MSG_GENERATE, .generate = s->request};
@@ -166,8 +172,7 @@ static void send_generate(struct router_core *core, struct session *s, ms_t now)
     snprintf(g->deployment, sizeof g->deployment, "%s", s->deployment->name);
     snprintf(g->fingerprint, sizeof g->fingerprint, "%s", s->fingerprint);
     g->hops = s->request.hops + (c->kind == CANDIDATE_PEER);
-    ms_t left = s->deadline_at == MS_NEVER ? 0 : s->deadline_at - now;
-    g->deadline_ms = left > UINT32_MAX ? UINT32_MAX : left > 0 ? (uint32_t)left : s->deadline_at != MS_NEVER;
+    g->deadline_ms = session_deadline_ms(s, now);
     g->records = (struct records){.log = s->log, .from = 0, .count = record_log_count(s->log)};
     s->generate_index = ++c->generates_sent;
     list_remove(&s->placed_node);
@@ -186,11 +191,10 @@ void session_load(struct session *s, uint32_t prompt, uint32_t decode) {
     s->load_decode = decode;
 }
 
-void session_place(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
+// Puts it on an offer, under its present attempt.
+static void put(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
     CHECK(s->offer == NULL);
     session_unqueue(core, s);
-    struct route_request r = session_route_request(s, now);
-    if (!s->relayed) s->attempt.counter++;
     core->counters.placements++;
     if (s->placed_before) core->counters.replacements++;
     s->placed_before = true;
@@ -199,15 +203,31 @@ void session_place(struct router_core *core, struct session *s, struct offer *o,
     s->state = SESSION_PLACED;
     s->offer = o;
     s->answered = false;
-    s->suspicion.unproven = r.apart && o->candidate->kind == CANDIDATE_REPLICA;
-    o->candidate->unproven += s->suspicion.unproven;
     o->own++;
-    session_load(s, s->prompt_expected, s->decode_expected);
     stream_rx_bind(&s->rx, &s->attempt, o->candidate->link->id, o->candidate->incarnation);
     snprintf(s->replica, sizeof s->replica, "%s", o->candidate->name);
     s->watch_ms = WATCH_MS;
     s->watch_at = now + WATCH_MS;
+}
+
+void session_place(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
+    struct route_request r = session_route_request(s, now);
+    if (!s->relayed) s->attempt.counter++;
+    put(core, s, o, now);
+    s->suspicion.unproven = r.apart && o->candidate->kind == CANDIDATE_REPLICA;
+    o->candidate->unproven += s->suspicion.unproven;
+    session_load(s, s->prompt_expected, s->decode_expected);
     send_generate(core, s, now);
+    session_arm(core, s);
+}
+
+void session_bind(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
+    put(core, s, o, now);
+    s->pool = o->pool;
+    expect_rest(s);
+    session_load(s, 0, s->decode_expected);
+    s->generate_index = o->candidate->generates_sent;
+    list_append(&o->placed, &s->placed_node);
     session_arm(core, s);
 }
 
@@ -285,6 +305,7 @@ void session_bereaved(struct router_core *core, struct session *s, ms_t now) {
 // --- ending
 
 static void leave(struct router_core *core, struct session *s, bool tell) {
+    hunt_end(core, s);
     give_up_waiting(core, s);
     session_unplace(core, s, tell);
     s->state = SESSION_ENDED;
@@ -358,18 +379,24 @@ void session_cancel(struct router_core *core, struct session *s, ms_t now) {
     session_arm(core, s);
 }
 
-// The client of the HTTP front is gone but may come back, over whichever link: the session is nobody's for a while.
 void session_abandon(struct router_core *core, struct session *s, ms_t now) {
     MARK(session_abandoned);
     s->local = false;
     s->user = NULL;
     session_park(core, s, now);
+    if (s->state != SESSION_ENDED) return;
+    if (!s->tx.finished) stream_tx_finish(&s->tx, &s->done);
+    list_append(&core->kept, &s->requester_node);
+    uint32_t n = 0;
+    LIST_FOREACH(node, &core->kept) n++;
+    if (n > KEPT_MAX) session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
 }
 
 void session_end(struct router_core *core, struct session *s, ms_t now) {
     if (s->state != SESSION_ENDED) core->counters.cancelled++;
     leave(core, s, true);
-    if (!s->local && !s->relayed && s->placed_before) {
+    bool again = !s->local || s->request.keep || s->attempt.takeover > 0; // its client may ask for it again
+    if (again && !s->relayed && s->placed_before) {
         last_attempt_note(&core->last_attempts, &s->key, s->attempt.counter, now);
     }
     due_set(&core->due, &s->due, MS_NEVER);

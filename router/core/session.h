@@ -1,14 +1,15 @@
 // One stream that this router serves, from its admission to its end. States: QUEUED (waits in a pool's queue, or homeless) →
 // PLACED (Generate sent) → RUNNING (accepted) → ENDED; PLACED and RUNNING go back to QUEUED when the candidate is lost,
-// refuses or has forgotten it: the next attempt. Two halves meet in the log: stream_rx fills it from the candidate,
-// stream_tx serves it to a requester on a link (a client, or the router that owns a relayed stream); a session of the HTTP
-// front has no stream_tx, its shell reads the log.
+// refuses or has forgotten it: the next attempt. One that is asked for by name begins as ASKING (hunt.h). Two halves meet in
+// the log: stream_rx fills it from the candidate, stream_tx serves it to a requester on a link (a client, or the router that
+// owns a relayed stream); a session of the HTTP front has no stream_tx, its shell reads the log.
 //
 // A relayed session keeps the attempt it came with, is placed once, and reports failure to its owner.
 #pragma once
 #include "common/delivery/stream_rx.h"
 #include "router/core/candidates.h"
 #include "router/core/due_heap.h"
+#include "router/core/hunt.h"
 #include "router/core/router_core.h"
 #include "router/core/suspicion.h"
 
@@ -17,6 +18,7 @@ enum {
     REFUSALS_MAX = 8,       // by candidates, before the requester gets the last one's error
     PARK_KEEP_MS = 30000,   // a requester's link is gone: how long a session is kept for it with `keep`
     PARK_MS = 2000,         // and without
+    KEPT_MAX = 1024,        // sessions kept after their end, for HTTP clients that asked for it
     UNACKED_MS = 30000,     // a finished stream waits for its requester's acknowledgement
     WATCH_MS = 1000,        // silence of the candidate until Generate or Sync is sent again, doubling
     WATCH_MAX_MS = 8000,    // up to
@@ -43,6 +45,7 @@ struct session {
 
     // what was asked: body owned, records moved to the log
     struct msg_generate request;
+    uint64_t asks; // generate_asks() of it
     struct deployment *deployment;
     ms_t deadline_at;
     uint32_t prompt_whole, decode_whole;       // tokens: of the prompt alone, of the whole answer, expected
@@ -56,6 +59,7 @@ struct session {
 
     // where it waits
     struct wait_entry wait;
+    struct hunt *hunt; // ASKING; owned
     ms_t retry_at; // homeless for a pause, queued in a region that it may leave (spilling), or adjourned; MS_NEVER otherwise
 
     // where it is placed
@@ -103,6 +107,8 @@ void session_unqueue(struct router_core *core, struct session *s);
 
 // --- placing
 void session_place(struct router_core *core, struct session *s, struct offer *o, ms_t now);
+// It turned out to be there already, under the present attempt: as placed, but for the Generate.
+void session_bind(struct router_core *core, struct session *s, struct offer *o, ms_t now);
 // Its share of the candidate's load: tokens still expected.
 void session_load(struct session *s, uint32_t prompt, uint32_t decode);
 // The candidate has been silent about it: Generate again (same attempt), or Sync.
@@ -120,6 +126,7 @@ void session_convict(struct router_core *core, struct session *s, ms_t now);
 void session_fail(struct router_core *core, struct session *s, const struct error *why, uint32_t retry_after_ms, ms_t now);
 // Its requester wants no more: cancelled at the candidate, answered by Done.
 void session_cancel(struct router_core *core, struct session *s, ms_t now);
+// Its client over HTTP is gone, or has had everything, but may come back over whichever link.
 void session_abandon(struct router_core *core, struct session *s, ms_t now);
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now);
 
@@ -134,6 +141,11 @@ void session_on_rejected(struct router_core *core, struct session *s, const stru
 void session_attach(struct router_core *core, struct session *s, struct link *link, uint32_t next, ms_t now);
 void session_park(struct router_core *core, struct session *s, ms_t now); // its requester's link is gone
 void session_tell_accepted(struct router_core *core, struct session *s);
+
+uint32_t session_deadline_ms(const struct session *s, ms_t now); // remaining, as messages say it
+
+// --- attach.c: a later attempt of a session that is known here: whoever serves it is told.
+void attach_retake(struct router_core *core, struct session *s, const struct attempt *attempt, ms_t now);
 
 // --- time
 void session_tick(struct router_core *core, struct session *s, ms_t now); // sets its due time again; may end it

@@ -13,6 +13,8 @@
     X(completed, "completed_total", "Streams that reached their end")                                                       \
     X(failed, "failed_total", "Streams that ended in an error")                                                             \
     X(cancelled, "cancelled_total", "Streams that their client gave up")                                                    \
+    X(attached, "attached_total", "Streams that a client asked for by name and some replica still had")                     \
+    X(not_found, "attach_not_found_total", "Streams that had to be made anew")                                              \
     X(placements, "placements_total", "Attempts made")                                                                      \
     X(replacements, "replacements_total", "Attempts after the first of a stream")                                           \
     X(records, "tokens_total", "Token records received")                                                                    \

@@ -180,14 +180,13 @@ static bool attachable(const struct worker_core *core, const struct stream *s, c
 
 void request_attach(struct worker_core *core, struct link *link, const struct msg_attach *m) {
     struct stream *s = streams_find(&core->streams, &m->key);
-    if (attempt_is_none(&m->attempt)) core->counters.protocol_errors++;
-    if (attempt_is_none(&m->attempt) || !attachable(core, s, m)) {
-        say_unknown(core, link->id, &m->key, &m->attempt);
-        return;
-    }
-    int order = attempt_compare(&m->attempt, &s->tx.attempt);
-    if (order < 0) {
+    int order = s == NULL ? 1 : attempt_compare(&m->attempt, &s->tx.attempt);
+    if (attempt_is_none(&m->attempt)) {
+        core->counters.protocol_errors++;
+    } else if (order < 0) { // also of one that has failed: who asks must make a later attempt, or it could not begin anew
         say_superseded(core, link->id, &m->key, &m->attempt, &s->tx.attempt);
+    } else if (!attachable(core, s, m)) {
+        say_unknown(core, link->id, &m->key, &m->attempt);
     } else if (order == 0) {
         attach(core, link, s, &m->attempt, m->next);
     } else if (m->asks != s->request) {
