@@ -84,7 +84,7 @@ bool router_core_ready(const struct router_core *core, char *why, size_t why_siz
     return false;
 }
 
-static void view_of(const struct offer *o, struct replica_view *v) {
+static void view_of(const struct offer *o, struct replica_view *v, ms_t now) {
     const struct candidate *c = o->candidate;
     *v = (struct replica_view){.state = c->state, .suspect = c->suspect, .status = o->status};
     snprintf(v->name, sizeof v->name, "%s", c->name);
@@ -94,6 +94,7 @@ static void view_of(const struct offer *o, struct replica_view *v) {
     v->status.replicas_total = 1;
     v->n_members = c->n_members;
     v->members = c->members;
+    if (c->deadline_at != MS_NEVER) v->deadline_ms = c->deadline_at > now ? (uint32_t)(c->deadline_at - now) : 1;
 }
 
 void router_core_cluster(struct router_core *core, struct msg_cluster *out) {
@@ -112,7 +113,8 @@ void router_core_cluster(struct router_core *core, struct msg_cluster *out) {
         if (c->kind == CANDIDATE_PEER)
             core->view_routers[out->n_routers++] = c->router;
         else
-            for (uint32_t i = 0; i < c->n_offers; i++) view_of(c->offers[i], &core->view_replicas[out->n_replicas++]);
+            for (uint32_t i = 0; i < c->n_offers; i++)
+                view_of(c->offers[i], &core->view_replicas[out->n_replicas++], core->now);
     }
 }
 

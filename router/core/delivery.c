@@ -30,6 +30,7 @@ static void accepted(struct router_core *core, struct session *s) {
     bool first = !s->accepted;
     s->accepted = true;
     s->state = SESSION_RUNNING;
+    move_settle(core, s, true);
     if (s->local) {
         if (first) core_emit(core, s, SESSION_ACCEPTED);
         return;
@@ -131,7 +132,7 @@ void session_on_tokens(struct router_core *core, struct session *s, struct link 
     default: // nobody's, or an attempt that is over: its sender may stop
         MARK(tokens_stale);
         core->counters.stale_dropped++;
-        cancel_there(core, from, &m->key, &m->attempt);
+        if (s == NULL || !move_concerns(s, &m->attempt)) cancel_there(core, from, &m->key, &m->attempt);
         return;
     }
     session_arm(core, s);

@@ -127,6 +127,7 @@ static struct candidate *candidate_create(struct router_core *core, struct link 
         memcpy(c->members, m->members, c->n_members * sizeof *c->members);
     }
     c->state = LIFECYCLE_STARTING; // until its first status
+    c->deadline_at = MS_NEVER;
     c->link = link;
     link->candidate = c;
     list_append(&core->candidates, &c->node);

@@ -71,6 +71,9 @@ static void from_candidate(struct router_core *core, struct link *link, const st
     case MSG_UNKNOWN:
         on_forgotten(core, link, &m->unknown, now);
         break;
+    case MSG_MOVE_OFFER:
+        move_on_offer(core, link, &m->move_offer, now);
+        break;
     case MSG_SUPERSEDED:
         on_superseded(core, link, &m->superseded, now);
         break;
@@ -153,6 +156,15 @@ static void from_requester(struct router_core *core, struct link *link, const st
         break;
     case MSG_CANCEL:
         on_cancel(core, link, &m->cancel, now);
+        break;
+    case MSG_MOVE_COMMIT:
+        move_on_commit(core, link, &m->move_commit, now);
+        break;
+    case MSG_NOTICE:
+        if (link->role == ROLE_CLIENT)
+            move_pass_notice(core, &m->notice);
+        else
+            misplaced(core);
         break;
     default:
         misplaced(core);

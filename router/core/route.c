@@ -62,13 +62,15 @@ static void consider(struct survey *v, struct offer *o, double finish_s, uint64_
     if (hash_mix(random + v->ties) % v->ties == 0) v->best = o;
 }
 
-static struct survey look_around(const struct pool *pool, const struct route_request *r, uint64_t random) {
+// store: that it must have; "": any.
+static struct survey look_around(const struct pool *pool, const struct route_request *r, const char *store,
+                                 uint64_t random) {
     struct survey v = {.fastest_s = 1e18};
     uint32_t start = pool->n_offers ? (uint32_t)(random % pool->n_offers) : 0;
     for (uint32_t i = 0; i < pool->n_offers && v.free < ROUTE_LOOK_MAX; i++) {
         uint32_t at = start + i < pool->n_offers ? start + i : start + i - pool->n_offers;
         struct offer *o = pool->offers[at];
-        if (!route_allows(o, r)) continue;
+        if (!route_allows(o, r) || (store[0] && strcmp(o->status.info.store, store) != 0)) continue;
         v.allowed++;
         double service = service_s(o, r);
         if (service < v.fastest_s) v.fastest_s = service;
@@ -80,7 +82,11 @@ static struct survey look_around(const struct pool *pool, const struct route_req
 }
 
 struct route route(struct pool *pool, const struct route_request *r, uint64_t random) {
-    struct survey v = look_around(pool, r, random);
+    if (r->store && r->store[0]) {
+        struct survey kin = look_around(pool, r, r->store, random);
+        if (kin.best) return (struct route){ROUTE_PLACE, kin.best};
+    }
+    struct survey v = look_around(pool, r, "", random);
     if (v.allowed == 0) return (struct route){ROUTE_NOWHERE, NULL};
     if (v.best == NULL) {
         MARK(everyone_is_full);

@@ -16,6 +16,7 @@ struct route_request {
     const char *pin;         // replica that must serve it; "": any
     bool pin_elsewhere;      // the pin names no replica of ours: peers may have it
     const char *fingerprint; // that it must have; "": any
+    const char *store;       // checkpoint store that it had better read; "": it doesn't matter
     uint32_t n_excluded;
     const incarnation_t *excluded;
     bool replicas_only; // relayed: never forwarded again

@@ -159,6 +159,7 @@ struct router_counters {
     uint64_t attached, not_found;      // streams that some candidate still had; that had to be made anew
     uint64_t placements, replacements; // attempts made; those after the first of a stream
     uint64_t records, duplicates_dropped, stale_dropped, gaps, protocol_errors;
+    uint64_t offers, moved;         // of workers that must go: taken, and committed
     uint64_t poisoned;              // refused because they killed KILLS_MAX workers
     uint64_t suspects, deaths;      // of links
     uint32_t sessions, queued;      // now

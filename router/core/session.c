@@ -22,6 +22,7 @@ static size_t held_bytes(const struct session *s) { return s->request.body_len +
 static void copy_request(struct router_core *core, struct session *s, const struct msg_generate *g) {
     s->request = *g;
     s->request.body = NULL;
+    if (g->attempt.router == 0) s->request.restore[0] = s->request.store[0] = '\0'; // not for clients to say
     s->request.records = (struct records){0};
     if (g->body_len) {
         uint8_t *body = xmalloc(g->body_len);
@@ -85,6 +86,7 @@ struct route_request session_route_request(const struct session *s, ms_t now) {
         .pin = s->request.pin,
         .pin_elsewhere = s->pin_elsewhere,
         .fingerprint = s->fingerprint,
+        .store = s->request.store,
         .n_excluded = s->n_excluded,
         .excluded = s->excluded,
         .replicas_only = s->relayed,
@@ -93,7 +95,7 @@ struct route_request session_route_request(const struct session *s, ms_t now) {
 }
 
 static void wait_in(struct router_core *core, struct session *s, struct wait_queue *q, ms_t retry_at) {
-    bool urgent = s->request.pin[0] || s->suspicion.deaths + s->refusals > 0 || s->n_excluded > 0;
+    bool urgent = s->request.pin[0] || s->suspicion.deaths + s->refusals > 0 || s->n_excluded > 0 || s->move.open;
     wait_queue_push(q, &s->wait, urgent, s->prompt_expected, s->decode_expected);
     core->queued++;
     core->queued_tokens += s->wait.prompt;
@@ -211,6 +213,7 @@ static void put(struct router_core *core, struct session *s, struct offer *o, ms
 }
 
 void session_place(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
+    move_check_lease(s, now);
     struct route_request r = session_route_request(s, now);
     if (!s->relayed) s->attempt.counter++;
     put(core, s, o, now);
@@ -306,6 +309,7 @@ void session_bereaved(struct router_core *core, struct session *s, ms_t now) {
 
 static void leave(struct router_core *core, struct session *s, bool tell) {
     hunt_end(core, s);
+    move_settle(core, s, false);
     give_up_waiting(core, s);
     session_unplace(core, s, tell);
     s->state = SESSION_ENDED;

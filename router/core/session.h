@@ -10,6 +10,7 @@
 #include "router/core/candidates.h"
 #include "router/core/due_heap.h"
 #include "router/core/hunt.h"
+#include "router/core/move.h"
 #include "router/core/router_core.h"
 #include "router/core/suspicion.h"
 
@@ -74,6 +75,7 @@ struct session {
     uint32_t load_prompt, load_decode; // counted in the offer's own load
     bool answered;                     // in this attempt: Accepted or Tokens came
     struct suspicion suspicion;
+    struct move move; // request.restore and .store name the checkpoint while it may be used
     ms_t placed_at;
     uint32_t placed_with; // records
     ms_t watch_at;

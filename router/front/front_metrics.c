@@ -22,6 +22,8 @@
     X(stale_dropped, "stale_messages_dropped_total", "Messages of superseded attempts")                                     \
     X(gaps, "gaps_total", "Gaps answered with a Resend")                                                                    \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")                                             \
+    X(offers, "move_offers_total", "Streams taken over from workers that must go")                                          \
+    X(moved, "moves_total", "Of them, those that another replica has accepted")                                             \
     X(poisoned, "poisoned_total", "Requests refused because they killed workers")                                           \
     X(suspects, "links_suspect_total", "Links that fell silent")                                                            \
     X(deaths, "links_dead_total", "Links given up")

@@ -225,8 +225,8 @@ static void start(struct node *node) {
     o->bug = w->options->bug == SIM_BUG_RESEND        ? WORKER_BUG_RESEND_IGNORED
              : w->options->bug == SIM_BUG_DOUBLE_FREE ? WORKER_BUG_DOUBLE_FREE
                                                       : WORKER_BUG_NONE;
-    struct worker_hooks hooks = {n,           hook_prepare, hook_slot_open, hook_slot_close,
-                                 hook_submit, hook_record,  hook_tail,      hook_release};
+    struct worker_hooks hooks = {
+        n, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
     struct sink sink = node_sink(node);
     n->engine = make_engine(n);
     n->core = worker_core_create(o, &sink, &hooks, node_ms(node));
@@ -309,7 +309,7 @@ void worker_node_drain(struct worker_node *n) {
     if (n->drain_until || n->failed) return;
     trace_note(&w->trace, w->now, NULL, "%s is drained", n->node.name);
     n->drain_until = w->now + (us_t)w->p.drain_max_ms * 1000;
-    worker_core_drain(n->core, w->p.drain_max_ms, node_ms(&n->node));
+    worker_core_notice(n->core, w->p.drain_max_ms, node_ms(&n->node));
     node_wake(&n->node);
 }
 

@@ -44,7 +44,9 @@ static void note_due(struct worker_core *core, ms_t at) {
 static void note_stream(struct worker_core *core, const struct stream *s) {
     note_due(core, expires_at(core, s));
     note_due(core, s->deadline_at);
-    if (s->tx.link != 0) note_due(core, s->tx.retry_at);
+    if (s->tx.link == 0) return;
+    note_due(core, s->tx.retry_at);
+    if (s->state == STREAM_OFFERED) note_due(core, s->offer_at);
 }
 
 void answer_pump(struct worker_core *core, struct stream *s) {
@@ -61,7 +63,7 @@ void answer_attach(struct worker_core *core, struct stream *s, link_id link, uin
     stream_tx_attach(&s->tx, link, &attempt, next < count ? next : count);
     if (s->state == STREAM_ENDED && was_acked) core->streams.n_unclaimed++;
     s->parked_at = MS_NEVER;
-    s->heard_at = core->now;
+    s->heard_at = s->offer_at = core->now;
     s->seq.pause_at = UINT32_MAX;
     answer_pump(core, s);
 }
@@ -100,6 +102,7 @@ void answer_finish(struct worker_core *core, struct stream *s, enum finish finis
     done.usage.prompt_tokens = s->prompt_tokens;
     done.usage.completion_tokens = done.n_tokens;
     done.usage.reasoning_tokens = s->reasoning_tokens;
+    done.usage.restored_tokens = s->restored_tokens;
     if (whole) core->hooks.tail(core->hooks.ctx, s->user, &done.tail_channel, &done.tail, &done.tail_len);
     snprintf(done.replica, sizeof done.replica, "%s", core->options.name);
     count_end(core, s, finish);
@@ -207,6 +210,7 @@ static void tick_stream(struct worker_core *core, struct stream *s) {
         stream_tx_tick(&s->tx, s->log, &core->out, core->now);
     else if (s->tx.retry_at <= core->now)
         s->tx.retry_at = MS_NEVER;
+    if (s->state == STREAM_OFFERED && s->offer_at <= core->now) move_offer(core, s);
     note_stream(core, s);
 }
 

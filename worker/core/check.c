@@ -11,6 +11,7 @@ void worker_core_counters(const struct worker_core *core, struct worker_counters
     out->prefilled_tokens = sched->prefilled_tokens;
     out->preemptions = sched->preemptions;
     out->steps = sched->steps;
+    out->restored_tokens = sched->restored_tokens;
     out->streams = core->streams.n_known;
     out->running = sched->n_running + sched->n_leaving;
     out->waiting = sched->n_waiting;
@@ -32,6 +33,9 @@ static void check_stream(const struct worker_core *core, const struct stream *s)
     CHECK((seq->state == SEQUENCE_NEW) == (s->known && s->state == STREAM_PREPARING));
     CHECK(s->known || !scheduler_idle(seq)); // else it would have been freed
     CHECK((seq->slot == SLOT_NONE) == (seq->n_blocks == 0));
+    CHECK(!seq->held || core->life == LIFECYCLE_NOTICED || core->life == LIFECYCLE_FAILED);
+    CHECK(s->state != STREAM_OFFERED || seq->held);
+    CHECK(!(seq->exporting || seq->restoring) || !at_work || s->ticket != 0);
     if (!at_work) return;
     CHECK(seq->n_tokens == seq->n_prompt + record_log_count(s->log));
     CHECK(record_log_count(s->log) < s->max_tokens && seq->n_prompt + s->max_tokens <= core->context);

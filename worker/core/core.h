@@ -2,8 +2,9 @@
 // worker_core.c or lifecycle.c between core_enter() and core_leave().
 //
 //   worker_core.c  events, links' messages, time      status.c     Hello, status deltas, heartbeats
-//   requests.c     what routers ask of streams        lifecycle.c  loading, serving, draining, failing
-//   answers.c      tokens, ends, expiry of streams    check.c      invariants, counters
+//   requests.c     what routers ask of streams        lifecycle.c  loading, serving, noticed, failing
+//   answers.c      tokens, ends, expiry of streams    moves.c      stopping, checkpoints, offers, restoring
+//   check.c        invariants, counters
 #pragma once
 #include "common/base/error.h"
 #include "worker/core/link.h"
@@ -33,7 +34,8 @@ struct worker_core {
     enum lifecycle life;
     float progress;
     uint32_t eta_ms;
-    ms_t drain_deadline_at;
+    ms_t deadline_at; // noticed: what is left is rejected at
+    ms_t stop_at;     // and stopped and offered before, at
 
     struct link_list links;
     struct streams streams;
@@ -83,7 +85,16 @@ void answer_settle(struct worker_core *core, struct stream *s);
 void answer_tick(struct worker_core *core); // all streams that are due
 
 // lifecycle.c
-void lifecycle_tick(struct worker_core *core); // the deadline of a drain
+void lifecycle_tick(struct worker_core *core); // the deadline of a notice
+void lifecycle_notice(struct worker_core *core, uint32_t deadline_ms);
+
+// moves.c
+// Stops a LIVE stream at the next step boundary; then it is checkpointed and offered.
+void move_stop(struct worker_core *core, struct stream *s);
+// Call when rows of it were answered: it may stand at the boundary now.
+void move_on(struct worker_core *core, struct stream *s);
+void move_offer(struct worker_core *core, struct stream *s); // says MoveOffer, if anybody is attached, and when again
+void move_commit(struct worker_core *core, const struct msg_move_commit *m);
 
 // status.c
 void status_hello(struct worker_core *core, struct link *link, bool reply_wanted);

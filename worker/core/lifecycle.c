@@ -1,8 +1,10 @@
-// The life of a worker: loading, serving, draining, failed.
+// The life of a worker: loading, serving, noticed, failed.
 #include "common/base/mark.h"
 #include "worker/core/core.h"
 
 #include <stdio.h>
+
+enum { RESERVE_MAX_MS = 5000 };
 
 static void enter_life(struct worker_core *core, enum lifecycle life) {
     core->life = life;
@@ -62,24 +64,63 @@ void worker_core_failed(struct worker_core *core, ms_t now) {
     core_leave(core);
 }
 
-void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now) {
-    core_enter(core, now);
-    if (core->life != LIFECYCLE_FAILED) {
-        core->drain_deadline_at = deadline_ms > 0 ? now + deadline_ms : MS_NEVER;
-        enter_life(core, LIFECYCLE_DRAINING);
+// ---- to be taken away ----
+
+// The time before the deadline at which what still runs is stopped, so that it can be written and offered.
+static ms_t reserve_ms(ms_t deadline_ms) { return deadline_ms / 4 < RESERVE_MAX_MS ? deadline_ms / 4 : RESERVE_MAX_MS; }
+
+// Will it have ended by then, even if it makes every token that it may? One that waits for a slot will not.
+static bool ends_by(const struct worker_core *core, const struct stream *s, ms_t at) {
+    if (at == MS_NEVER) return true;
+    if (s->seq.slot == SLOT_NONE) return false;
+    double left = (double)s->max_tokens - record_log_count(s->log);
+    double ms = left * (double)step_model_decode_us(&core->model, core->scheduler.n_running) / 1000 +
+                1000.0 * sequence_prefill_left(&s->seq) / (double)step_model_prefill_rate(&core->model);
+    return (double)(at - core->now) > ms;
+}
+
+static void stop_those_that_last(struct worker_core *core, ms_t until) {
+    for (struct stream *s = core->streams.first, *next; s != NULL; s = next) {
+        next = s->next;
+        if (!s->known) continue;
+        if (s->state == STREAM_PREPARING && until != MS_NEVER)
+            answer_give_up(core, s, ERR_DRAINING, "the worker is about to be taken away");
+        else if (!ends_by(core, s, until))
+            move_stop(core, s);
     }
+}
+
+void lifecycle_notice(struct worker_core *core, uint32_t deadline_ms) {
+    if (core->life == LIFECYCLE_FAILED) return;
+    ms_t deadline_at = deadline_ms > 0 ? core->now + deadline_ms : MS_NEVER;
+    if (core->life == LIFECYCLE_NOTICED && deadline_at >= core->deadline_at) return;
+    core->deadline_at = deadline_at;
+    core->stop_at = deadline_ms > 0 ? deadline_at - reserve_ms(deadline_ms) : MS_NEVER;
+    enter_life(core, LIFECYCLE_NOTICED);
+    stop_those_that_last(core, core->stop_at);
+}
+
+void worker_core_notice(struct worker_core *core, uint32_t deadline_ms, ms_t now) {
+    core_enter(core, now);
+    lifecycle_notice(core, deadline_ms);
     core_leave(core);
 }
 
 void lifecycle_tick(struct worker_core *core) {
-    if (core->drain_deadline_at > core->now || core->life == LIFECYCLE_FAILED) return;
+    if (core->life == LIFECYCLE_FAILED) return;
+    if (core->stop_at <= core->now) {
+        core->stop_at = MS_NEVER;
+        stop_those_that_last(core, core->now);
+    }
+    if (core->deadline_at > core->now) return;
     if (core->streams.n_preparing + core->streams.n_live > 0) RARE_MARK(drain_cuts_short);
     give_up_all(core, ERR_DRAINING, "the worker shut down before the answer was complete");
-    core->drain_deadline_at = MS_NEVER;
+    core->deadline_at = MS_NEVER;
 }
 
 bool worker_core_idle(const struct worker_core *core) {
-    return core->streams.n_preparing + core->streams.n_live + core->streams.n_unclaimed == 0;
+    const struct streams *s = &core->streams;
+    return s->n_preparing + s->n_live + s->n_offered + s->n_unclaimed == 0;
 }
 
 enum lifecycle worker_core_life(const struct worker_core *core) { return core->life; }

@@ -226,6 +226,10 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     sequence_init(&s->seq, p->tokens, p->n_tokens, space, core->options.block_tokens);
     s->seq.user = s->user;
     s->seq.resumed = s->n_given > 0;
+    if (p->n_restored > 0) {
+        uint32_t most = p->n_tokens + s->n_given - 1; // the last token has to be computed: its logits are not kept
+        s->seq.n_restored = p->n_restored < most ? p->n_restored : most;
+    }
     if (pause_at != UINT32_MAX) { // parked while it was prepared
         RARE_MARK(parked_while_prepared);
         s->seq.pause_at = pause_at + p->n_tokens;
@@ -246,6 +250,7 @@ static void accept(struct worker_core *core, struct stream *s, const struct prep
         RARE_MARK(given_records_are_all);
         answer_finish(core, s, FINISH_LENGTH, NULL);
     } else {
+        if (s->seq.n_restored > 0) s->seq.restore_ticket = streams_take_ticket(&core->streams, s);
         scheduler_enqueue(&core->scheduler, &s->seq);
     }
 }

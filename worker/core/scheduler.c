@@ -23,7 +23,9 @@ void scheduler_init(struct scheduler *s, const struct worker_core_options *o, co
     s->plans = xcalloc(s->plans_max, sizeof *s->plans);
     for (uint32_t i = 0; i < s->plans_max; i++) s->plans[i].entries = xcalloc(o->max_seqs, sizeof *s->plans[i].entries);
     // A row of q tokens touches at most q + 1 blocks that the engine has not been told of, in fact fewer.
-    s->caps = (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens, .deltas = o->step_tokens + o->max_seqs};
+    s->restore_deltas = blocks_for(o->max_context, o->block_tokens);
+    s->caps = (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens};
+    s->caps.deltas = o->step_tokens + o->max_seqs + s->restore_deltas;
     s->buffer = xmalloc(plan_bytes_max(&s->caps));
 }
 
@@ -104,7 +106,8 @@ static void give_back(struct scheduler *s, struct sequence *seq) {
     for (uint32_t i = seq->n_blocks; i > 0; i--) blocks_drop(&s->blocks, seq->blocks[i - 1]);
     bool cut = seq->state == SEQUENCE_LEAVING || seq->cut_short;
     if (s->double_free && cut && seq->n_blocks > 0) blocks_drop_again(&s->blocks, seq->blocks[0]);
-    seq->n_blocks = seq->blocks_told = seq->planned = seq->computed = 0;
+    seq->n_blocks = seq->blocks_told = seq->planned = seq->computed = seq->n_restored = 0;
+    seq->restoring = seq->exporting = false;
     s->n_leaving--;
 }
 
@@ -140,14 +143,19 @@ bool scheduler_idle(const struct sequence *seq) {
     return (seq->state == SEQUENCE_NEW || seq->state == SEQUENCE_ENDED) && seq->slot == SLOT_NONE && seq->in_flight == 0;
 }
 
-// The youngest paused sequence, else the youngest.
+// The youngest paused sequence, else the youngest. One whose state is being copied out stays: it will go soon anyway.
 static struct sequence *victim(const struct scheduler *s, bool paused_only) {
-    for (uint32_t i = s->n_running; i > 0; i--)
-        if (sequence_paused(s->running[i - 1])) {
+    struct sequence *youngest = NULL;
+    for (uint32_t i = s->n_running; i > 0; i--) {
+        struct sequence *seq = s->running[i - 1];
+        if (seq->exporting) continue;
+        if (sequence_paused(seq)) {
             MARK(paused_one_leaves);
-            return s->running[i - 1];
+            return seq;
         }
-    return paused_only || s->n_running == 0 ? NULL : s->running[s->n_running - 1];
+        if (youngest == NULL) youngest = seq;
+    }
+    return paused_only ? NULL : youngest;
 }
 
 // Is there a free block for a running sequence? If not, another one (or it) is sent away, unless blocks are on their way
@@ -169,7 +177,8 @@ static bool make_room(struct scheduler *s, const struct sequence *seq) {
 struct making {
     struct plan_builder builder;
     struct pending_plan *plan;
-    uint32_t budget;
+    uint32_t budget, restore_deltas; // left
+    bool restores;
 };
 
 static void tell_blocks(struct making *m, struct sequence *seq, uint32_t end, uint32_t block_tokens) {
@@ -250,7 +259,10 @@ static void add_chunk(struct scheduler *s, struct making *m, struct sequence *se
 // Running sequences that may have a row in this plan or a later one. Those whose last token is under way only hold a slot.
 static uint32_t count_active(const struct scheduler *s) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_running; i++) n += sequence_may_run(s->running[i]) || sequence_paused(s->running[i]);
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const struct sequence *seq = s->running[i];
+        n += seq->restoring || sequence_may_run(seq) || sequence_paused(seq);
+    }
     return n;
 }
 
@@ -261,7 +273,7 @@ static bool has_room(const struct scheduler *s, const struct sequence *seq) {
     return slot && s->blocks.n_free >= (uint64_t)blocks_for(tokens, s->block_tokens) + s->n_running;
 }
 
-static void admit(struct scheduler *s, struct sequence *seq) {
+static void admit(struct scheduler *s, struct making *m, struct sequence *seq) {
     unlink_waiting(s, seq);
     seq->slot = slot_map_take(&s->slots, seq);
     uint32_t need = blocks_for(seq->n_tokens, s->block_tokens);
@@ -269,6 +281,36 @@ static void admit(struct scheduler *s, struct sequence *seq) {
     seq->opened_with = seq->n_tokens;
     run(s, seq);
     s->hooks->slot_open(s->hooks->ctx, seq->slot, seq->user, seq->tokens, seq->n_tokens, seq->n_prompt);
+    if (seq->n_restored == 0) return;
+    m->restore_deltas -= blocks_for(seq->n_restored, s->block_tokens);
+    tell_blocks(m, seq, seq->n_restored, s->block_tokens);
+    m->plan->entries[m->plan->n_entries++] = (struct plan_entry){seq, 0, false};
+    seq->in_flight++;
+    seq->restoring = m->restores = true;
+    seq->restore_asked = false;
+}
+
+// Behind the plan that told of their blocks.
+static void ask_restores(struct scheduler *s) {
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        struct sequence *seq = s->running[i];
+        if (!seq->restoring || seq->restore_asked) continue;
+        seq->restore_asked = true;
+        s->hooks->restore(s->hooks->ctx, seq->restore_ticket, seq->slot, seq->user, seq->n_restored);
+    }
+}
+
+void scheduler_restored(struct scheduler *s, struct sequence *seq, bool ok) {
+    if (!seq->restoring) return;
+    seq->restoring = false;
+    if (seq->state != SEQUENCE_RUNNING) return; // it leaves, with all it has
+    if (!ok) {
+        seq->n_restored = 0;
+        return;
+    }
+    seq->planned = seq->computed = seq->n_restored;
+    if (seq->n_restored + 1 == seq->n_tokens) seq->opened_with = seq->n_restored; // the next row is one of a running answer
+    s->restored_tokens += seq->n_restored;
 }
 
 static struct sequence *next_waiting(const struct scheduler *s) {
@@ -284,8 +326,8 @@ static void admit_waiting(struct scheduler *s, struct making *m) {
             MARK(paused_one_makes_room);
             preempt(s, paused);
         }
-        if (!has_room(s, seq)) return;
-        admit(s, seq);
+        if (!has_room(s, seq) || blocks_for(seq->n_restored, s->block_tokens) > m->restore_deltas) return;
+        admit(s, m, seq);
         add_chunk(s, m, seq);
     }
 }
@@ -293,7 +335,7 @@ static void admit_waiting(struct scheduler *s, struct making *m) {
 static bool make_plan(struct scheduler *s, ms_t now) {
     struct pending_plan *plan = &s->plans[(s->plans_first + s->n_plans) % s->plans_max];
     *plan = (struct pending_plan){.step = s->next_step, .submitted_at = now, .entries = plan->entries};
-    struct making m = {.plan = plan, .budget = s->step_tokens};
+    struct making m = {.plan = plan, .budget = s->step_tokens, .restore_deltas = s->restore_deltas};
     plan_builder_init(&m.builder, s->buffer, &s->caps, plan->step);
     add_decode_rows(s, &m);
     for (uint32_t i = 0; i < s->n_running && m.budget > 0; i++)
@@ -304,6 +346,7 @@ static bool make_plan(struct scheduler *s, ms_t now) {
     s->next_step++;
     s->n_plans++;
     s->hooks->submit(s->hooks->ctx, plan->step, s->buffer, len);
+    if (m.restores) ask_restores(s);
     return true;
 }
 
@@ -379,6 +422,8 @@ static void check_holder(const struct scheduler *s, uint32_t slot) {
     CHECK(seq->slot == slot && seq->in_flight == rows && seq->unsampled == unsampled);
     CHECK(seq->state == SEQUENCE_RUNNING || rows > 0); // who leaves stays no longer than its plans
     CHECK(seq->computed + tokens == seq->planned && seq->planned <= seq->n_blocks * s->block_tokens);
+    CHECK(!seq->restoring || (seq->n_restored > 0 && seq->n_restored < seq->n_tokens && tokens == 0));
+    CHECK(!seq->exporting || (seq->held && rows == 0));
     CHECK(seq->blocks_told <= seq->n_blocks && blocks_for(seq->planned, s->block_tokens) <= seq->blocks_told);
     CHECK(seq->n_tokens <= seq->tokens_max);
     CHECK(s->micro_batches == 1 || seq->unsampled <= 1);

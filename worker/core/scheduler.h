@@ -5,6 +5,9 @@
 // given a slot, until the budget is spent. A prompt's blocks are taken when it gets its slot; an answer's one at a time as
 // it grows. When none is left, the youngest running sequence leaves (paused ones before all others) and later prefills anew.
 //
+// A sequence with a checkpoint gets slot and blocks like any other; the plan of that moment tells the engine of the blocks,
+// and hooks.restore is called behind it. It has no rows until scheduler_restored().
+//
 // Why it always gets on. Age is the order of first admission and is kept. The oldest sequence that is not done and not
 // paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer than
 // all blocks together. It stands at the head of the waiting list whenever it waits, and budget goes to the oldest first. A
@@ -27,7 +30,7 @@
 
 enum { OVERTAKEN_MAX = 8 }; // resumed sequences that may go ahead of one fresh one
 
-struct plan_entry { // a row of an unanswered plan
+struct plan_entry { // a row of an unanswered plan; q_len 0: no row, the plan told of the blocks of a restored sequence
     struct sequence *seq;
     uint32_t q_len;
     bool samples;
@@ -58,8 +61,9 @@ struct scheduler {
     struct pending_plan *plans; // [plans_max] a ring
     uint32_t plans_max, plans_first, n_plans;
     struct plan_caps caps;
-    void *buffer; // of the plan being built
-    uint64_t preemptions, prefilled_tokens, steps;
+    void *buffer;            // of the plan being built
+    uint32_t restore_deltas; // of a plan's block table entries, those that restored sequences may take
+    uint64_t preemptions, prefilled_tokens, restored_tokens, steps;
 };
 
 void scheduler_init(struct scheduler *s, const struct worker_core_options *options, const struct worker_hooks *hooks);
@@ -72,6 +76,10 @@ void scheduler_enqueue(struct scheduler *s, struct sequence *seq);
 void scheduler_end(struct scheduler *s, struct sequence *seq, bool cut_short);
 // NEW or ENDED, and nothing of it is left here: it may be freed.
 bool scheduler_idle(const struct sequence *seq);
+
+// The first seq->n_restored positions are in its slot's blocks, or can't be had: it goes on there, or begins anew. Nothing
+// happens to a sequence that is not restoring any more.
+void scheduler_restored(struct scheduler *s, struct sequence *seq, bool ok);
 
 // Makes and submits plans until plans_max are unanswered or there is nothing to do. Returns how many.
 uint32_t scheduler_plan(struct scheduler *s, ms_t now);

@@ -31,17 +31,18 @@ void sequence_fini(struct sequence *seq) {
 }
 
 bool sequence_may_run(const struct sequence *seq) {
+    if (seq->held || seq->restoring) return false;
     uint32_t end = seq->pause_at < seq->tokens_max ? seq->pause_at : seq->tokens_max;
     return seq->n_tokens + seq->unsampled < end;
 }
 
 bool sequence_paused(const struct sequence *seq) {
-    return !sequence_may_run(seq) && seq->n_tokens + seq->unsampled < seq->tokens_max;
+    return !sequence_may_run(seq) && !seq->restoring && seq->n_tokens + seq->unsampled < seq->tokens_max;
 }
 
 bool sequence_decodes(const struct sequence *seq) { return seq->planned >= seq->opened_with; }
 
 uint32_t sequence_prefill_left(const struct sequence *seq) {
-    if (seq->slot == SLOT_NONE) return seq->n_tokens;
+    if (seq->slot == SLOT_NONE || seq->restoring) return seq->n_tokens - seq->n_restored;
     return seq->opened_with > seq->computed ? seq->opened_with - seq->computed : 0;
 }

@@ -5,6 +5,10 @@
 //   NEW → WAITING ⇄ RUNNING → ENDED        A RUNNING sequence that is preempted is LEAVING until its last unanswered plan
 //            ↖ LEAVING ↙                   comes back, and WAITING then. ENDED likewise keeps slot and blocks until then.
 //
+// A sequence that came with a checkpoint is `restoring` from when it gets its slot until the first n_restored positions have
+// been loaded there (then it goes on behind them) or that has failed (then it begins at position 0). One that must go to
+// another worker is `held`: no more rows of it are planned; while its state is copied out (`exporting`) it keeps its slot.
+//
 // Positions [0, computed) are in the KV cache, [computed, planned) will be once the unanswered plans are done. A row that
 // samples makes the token behind its last position; `unsampled` counts those that are still to come back.
 #pragma once
@@ -30,9 +34,13 @@ struct sequence {
     uint32_t slot;                 // SLOT_NONE: none
     uint64_t age;                  // order of first admission to a slot: the lower the older
     bool resumed;                  // came with records: goes ahead of fresh ones
-    bool cut_short;                // ENDED from outside
-    uint32_t overtaken;            // how many resumed sequences went ahead of it
-    struct sequence *prev, *next;  // in the waiting list
+    bool held, exporting, restoring;
+    bool restore_asked;  // hooks.restore was called
+    uint32_t n_restored; // positions that a checkpoint holds, less than n_tokens; 0: none, or no longer
+    uint64_t restore_ticket;
+    bool cut_short;               // ENDED from outside
+    uint32_t overtaken;           // how many resumed sequences went ahead of it
+    struct sequence *prev, *next; // in the waiting list
 };
 
 // Copies the prompt. n_prompt ≥ 1, max_tokens ≥ 1; memory for both is taken here.
@@ -41,9 +49,9 @@ void sequence_init(struct sequence *seq, const uint32_t *prompt, uint32_t n_prom
 void sequence_append(struct sequence *seq, uint32_t token);
 void sequence_fini(struct sequence *seq); // holds no slot and no block; all zero is fine
 
-// May a row be planned? Not when all tokens that it may have are made or under way.
+// May a row be planned? Not when all tokens that it may have are made or under way, nor while it is held or restoring.
 bool sequence_may_run(const struct sequence *seq);
-// It could go on, but was told to pause.
+// It could go on, but was told to pause or is held.
 bool sequence_paused(const struct sequence *seq);
 // With a slot: the next row computes the position of the last token, known or still on the device: one token of a running
 // answer.

@@ -41,7 +41,7 @@ static uint64_t decode_left(const struct worker_core *core, uint32_t made, uint3
 
 static void add_load(const struct worker_core *core, struct deployment_status *d) {
     for (const struct stream *s = core->streams.first; s != NULL; s = s->next) {
-        if (!s->known || s->state == STREAM_ENDED) continue;
+        if (!s->known || s->state == STREAM_ENDED || s->state == STREAM_OFFERED) continue;
         if (s->state == STREAM_PREPARING) {
             d->queued_tokens += s->prompt_estimate;
             d->decode_left += decode_left(core, 0, UINT32_MAX);
@@ -73,8 +73,8 @@ uint32_t status_retry_after_ms(const struct worker_core *core) {
 // ---- messages ----
 
 static uint32_t remaining(const struct worker_core *core) {
-    if (core->drain_deadline_at == MS_NEVER) return 0;
-    ms_t left = core->drain_deadline_at - core->now;
+    if (core->deadline_at == MS_NEVER) return 0;
+    ms_t left = core->deadline_at - core->now;
     return left < 1 ? 1 : left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }
 

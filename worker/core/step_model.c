@@ -59,4 +59,7 @@ void step_model_learn(struct step_model *m, uint32_t decode_rows, uint32_t prefi
 }
 
 float step_model_prefill_rate(const struct step_model *m) { return (float)(1e6 * m->scale[2] / m->theta[2]); }
+float step_model_decode_us(const struct step_model *m, uint32_t rows) {
+    return (float)(m->theta[0] + m->theta[1] * rows / m->scale[1]);
+}
 float step_model_decode_rate(const struct step_model *m) { return (float)(1e6 * m->scale[1] / (m->theta[0] + m->theta[1])); }

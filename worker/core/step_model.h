@@ -20,3 +20,5 @@ void step_model_learn(struct step_model *m, uint32_t decode_rows, uint32_t prefi
 // Tokens per second: 1/c, and rows_max rows decoded at once. Always positive and finite.
 float step_model_prefill_rate(const struct step_model *m);
 float step_model_decode_rate(const struct step_model *m);
+// Expected time of a step that decodes so many rows and prefills nothing.
+float step_model_decode_us(const struct step_model *m, uint32_t rows);

@@ -22,12 +22,23 @@ struct stream *streams_by_ticket(const struct streams *s, uint64_t ticket) {
     return table_find(&s->by_ticket, hash_mix(ticket), match_ticket, &ticket);
 }
 
+static void drop_ticket(struct streams *s, struct stream *stream) {
+    if (stream->ticket != 0) CHECK(table_remove(&s->by_ticket, hash_mix(stream->ticket), stream));
+    stream->ticket = 0;
+}
+
+uint64_t streams_take_ticket(struct streams *s, struct stream *stream) {
+    drop_ticket(s, stream);
+    stream->ticket = ++s->tickets;
+    table_add(&s->by_ticket, hash_mix(stream->ticket), stream);
+    return stream->ticket;
+}
+
 struct stream *streams_add(struct streams *s, const struct stream_key *key, const struct attempt *attempt, link_id link,
                            const struct records *given) {
     struct stream *stream = xcalloc(1, sizeof *stream);
     stream->key = *key;
     stream->known = true;
-    stream->ticket = ++s->tickets;
     stream->n_given = given->count;
     stream->deadline_at = stream->parked_at = MS_NEVER;
     stream->seq.slot = SLOT_NONE;
@@ -40,7 +51,7 @@ struct stream *streams_add(struct streams *s, const struct stream_key *key, cons
     }
     stream_tx_init(&stream->tx, key, attempt, link, given->count);
     table_add(&s->by_key, stream_key_hash(key), stream);
-    table_add(&s->by_ticket, hash_mix(stream->ticket), stream);
+    streams_take_ticket(s, stream);
     stream->next = s->first;
     *(s->first ? &s->first->prev : &s->last) = stream;
     s->first = stream;
@@ -53,14 +64,10 @@ static void count(struct streams *s, const struct stream *stream, uint32_t by) {
     if (!stream->known) return;
     if (stream->state == STREAM_PREPARING) s->n_preparing += by;
     if (stream->state == STREAM_LIVE) s->n_live += by;
+    if (stream->state == STREAM_OFFERED) s->n_offered += by;
     if (stream->state != STREAM_ENDED) return;
     if (!stream->tx.done_acked) s->n_unclaimed += by;
     s->ended_bytes += by == 1 ? record_log_bytes(stream->log) : -record_log_bytes(stream->log);
-}
-
-static void drop_ticket(struct streams *s, struct stream *stream) {
-    if (stream->ticket != 0) CHECK(table_remove(&s->by_ticket, hash_mix(stream->ticket), stream));
-    stream->ticket = 0;
 }
 
 void streams_set_state(struct streams *s, struct stream *stream, enum stream_state state) {
@@ -78,7 +85,9 @@ void streams_forget(struct streams *s, struct stream *stream) {
     stream->known = false;
 }
 
-uint32_t streams_kept(const struct streams *s) { return s->n_known - s->n_preparing - s->n_live - s->n_unclaimed; }
+uint32_t streams_kept(const struct streams *s) {
+    return s->n_known - s->n_preparing - s->n_live - s->n_offered - s->n_unclaimed;
+}
 
 struct stream *streams_oldest_kept(const struct streams *s) {
     struct stream *stream = s->last;
@@ -97,21 +106,24 @@ void streams_free(struct streams *s, struct stream *stream) {
 }
 
 void streams_check(const struct streams *s) {
-    uint32_t known = 0, preparing = 0, live = 0, unclaimed = 0;
+    uint32_t known = 0, preparing = 0, live = 0, offered = 0, unclaimed = 0, tickets = 0;
     uint64_t ended_bytes = 0;
     for (const struct stream *i = s->first; i != NULL; i = i->next) {
         if (!i->known) continue;
         known++;
         preparing += i->state == STREAM_PREPARING;
         live += i->state == STREAM_LIVE;
+        offered += i->state == STREAM_OFFERED;
+        tickets += i->ticket != 0;
         unclaimed += i->state == STREAM_ENDED && !i->tx.done_acked;
         ended_bytes += i->state == STREAM_ENDED ? record_log_bytes(i->log) : 0;
         CHECK(streams_find(s, &i->key) == i);
-        CHECK((i->ticket != 0) == (i->state == STREAM_PREPARING));
+        CHECK(i->ticket != 0 ? i->state <= STREAM_LIVE && streams_by_ticket(s, i->ticket) == i
+                             : i->state != STREAM_PREPARING);
         CHECK(i->tx.finished == (i->state == STREAM_ENDED));
         CHECK((i->tx.link == 0) == (i->parked_at != MS_NEVER));
     }
     CHECK(known == s->n_known && preparing == s->n_preparing && live == s->n_live && unclaimed == s->n_unclaimed);
     CHECK(ended_bytes == s->ended_bytes);
-    CHECK(s->by_key.count == known && s->by_ticket.count == preparing);
+    CHECK(offered == s->n_offered && s->by_key.count == known && s->by_ticket.count == tickets);
 }

@@ -12,6 +12,7 @@ enum { STREAMS_KEPT_MAX = 4096 }; // ended and acknowledged; beyond that the gra
 enum stream_state {
     STREAM_PREPARING, // hooks.prepare is at work
     STREAM_LIVE,      // accepted; its sequence waits or runs
+    STREAM_OFFERED,   // stopped and offered to its router; its sequence has ended here
     STREAM_ENDED,     // Done is set
 };
 
@@ -20,24 +21,30 @@ struct stream {
     struct stream_tx tx; // tx.attempt is the stream's, tx.link the router it is attached to
     enum stream_state state;
     bool known;      // in the table
-    uint64_t ticket; // of the preparation; 0: none under way
+    uint64_t ticket; // of the preparation, checkpoint or restore under way; 0: none
     struct record_log *log;
     uint64_t request; // hash of what is asked for: later attempts of the same may take the stream over
     uint32_t n_given; // records that came with Generate: the log starts with them
     void *user;       // the shell's; NULL before prepared
     struct sequence seq;
     uint32_t max_tokens; // effective
-    uint32_t prompt_estimate, prompt_tokens, reasoning_tokens;
+    uint32_t prompt_estimate, prompt_tokens, reasoning_tokens, restored_tokens;
     ms_t deadline_at;
     ms_t parked_at; // tx.link is 0 since
     ms_t heard_at;  // the router last asked for or acknowledged something of it, or it ended
+    // A worker that must go:
+    char handle[NAME_SIZE]; // of the checkpoint that is offered; "": none
+    uint64_t checkpoint_bytes;
+    ms_t lease_at;
+    ms_t offer_at; // the offer is made, again, at
+    uint32_t offer_ms;
     struct stream *prev, *next;
 };
 
 struct streams {
     struct table by_key, by_ticket;
     struct stream *first, *last; // all, known or not; the newest first
-    uint32_t n_known, n_preparing, n_live;
+    uint32_t n_known, n_preparing, n_live, n_offered;
     uint32_t n_unclaimed; // known and ended, Done not acknowledged
     uint64_t tickets;
     uint64_t ended_bytes; // of the logs of known and ended ones
@@ -53,6 +60,8 @@ struct stream *streams_by_ticket(const struct streams *s, uint64_t ticket);
 struct stream *streams_add(struct streams *s, const struct stream_key *key, const struct attempt *attempt, link_id link,
                            const struct records *given);
 void streams_set_state(struct streams *s, struct stream *stream, enum stream_state state);
+// A fresh ticket for what is begun now, until the state changes or another one is taken.
+uint64_t streams_take_ticket(struct streams *s, struct stream *stream);
 // The stream can't be found any more; free it once its sequence is idle.
 void streams_forget(struct streams *s, struct stream *stream);
 // Ended and acknowledged: kept only in case somebody asks again.

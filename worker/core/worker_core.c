@@ -4,6 +4,7 @@
 #include "common/base/mark.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { HEARTBEAT_MIN_MS = 10, HEARTBEAT_MAX_MS = 60000 }; // what a router may ask for
 
@@ -19,7 +20,7 @@ struct worker_core *worker_core_create(const struct worker_core_options *options
     core->out = (struct sink){core, say};
     core->hooks = *hooks;
     core->now = core->step_done_at = now;
-    core->drain_deadline_at = core->streams_due = MS_NEVER;
+    core->deadline_at = core->stop_at = core->streams_due = MS_NEVER;
     core->answer_tokens = FIRST_ANSWER_TOKENS;
     uint64_t held = (uint64_t)options->n_blocks * options->block_tokens;
     core->context = held < options->max_context ? (uint32_t)held : options->max_context;
@@ -172,6 +173,12 @@ static void dispatch(struct worker_core *core, struct link *link, const struct m
     case MSG_CANCEL:
         request_cancel(core, link, &m->cancel);
         break;
+    case MSG_MOVE_COMMIT:
+        move_commit(core, &m->move_commit);
+        break;
+    case MSG_NOTICE:
+        if (strcmp(m->notice.name, core->options.name) == 0) lifecycle_notice(core, m->notice.deadline_ms);
+        break;
     default:
         core->counters.protocol_errors++;
         break; // not for a router to say
@@ -219,10 +226,12 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
         scheduler_answered(&core->scheduler, entry);
         if (token != NULL && s->known && s->state == STREAM_LIVE) answer_token(core, s, token);
         scheduler_settle(&core->scheduler, entry->seq);
+        if (entry->seq->held) move_on(core, s);
         answer_settle(core, s);
     }
     CHECK(next == n);
-    step_model_learn(&core->model, plan->decode_rows, plan->prefill_tokens, bounded_us(core, plan, took_us));
+    if (plan->decode_rows + plan->prefill_tokens > 0)
+        step_model_learn(&core->model, plan->decode_rows, plan->prefill_tokens, bounded_us(core, plan, took_us));
     core->step_done_at = core->now;
     if (plan->prefill_tokens > 0) status_touch(core, STATUS_LOAD);
     status_age(core, STATUS_LOAD | STATUS_RATES | STATUS_COUNTERS);
@@ -243,7 +252,8 @@ ms_t worker_core_tick(struct worker_core *core, ms_t now) {
     lifecycle_tick(core);
     answer_tick(core);
     core_leave(core);
-    ms_t due = core->streams_due < core->drain_deadline_at ? core->streams_due : core->drain_deadline_at;
+    ms_t due = core->streams_due < core->deadline_at ? core->streams_due : core->deadline_at;
+    if (core->stop_at < due) due = core->stop_at;
     for (uint32_t i = 0; i < core->links.count; i++) {
         struct link *link = core->links.links[i];
         ms_t at = status_tick(core, link), dead = link->health.heard_at + core->options.timers.dead_ms;

@@ -3,6 +3,11 @@
 // the core. It schedules sequences over KV blocks, makes step plans (worker/plan), keeps each stream's log, and speaks the
 // worker's half of the protocol. It knows no text and no weights: tokens come in, records come from a hook.
 //
+// A worker that will be taken away (worker_core_notice) finishes the streams that can end in time and stops the others
+// between two steps: hooks.checkpoint writes what is computed, MoveOffer goes to the router until it commits the move, and
+// the stream is gone. On the other side prepare finds the checkpoint that Generate names, and hooks.restore loads it into
+// the slot. A checkpoint that is missing or damaged anywhere on this way costs a prefill and nothing else.
+//
 // The life of a stream: Generate → hooks.prepare (tokenise, elsewhere) → worker_core_prepared → Accepted → waiting →
 // slot_open → prompt chunks in plans → one decode row per plan → records → Done → kept until acknowledged and a grace period
 // is over → hooks.release. A stream whose sequence was preempted goes back to waiting and prefills again what it has.
@@ -50,6 +55,7 @@ struct worker_core_options {
     uint32_t max_context;     // tokens of prompt and answer
     uint32_t queue_max;       // streams waiting for a slot
     uint32_t orphan_tokens;   // records made beyond the last acknowledgement while no router is attached (256)
+    uint32_t lease_ms;        // how long the store keeps a checkpoint at least, from when it was written (60000)
     uint32_t grace_ms;        // a finished stream's log is kept after Done was acknowledged, or while no router asks for it
     uint64_t kept_bytes_max;  // of finished streams' logs that nobody waits for: the oldest go first (0: no limit)
     enum worker_bug bug;
@@ -67,6 +73,9 @@ struct prepared {
     const uint32_t *tokens;
     uint32_t n_tokens;
     uint32_t max_tokens; // the client's, or a default; cut to the context by the core
+    // Of the prompt's and the given records' positions, the first so many were found in the checkpoint that g names, for
+    // these very tokens: hooks.restore will be called for them (for all but the last position at most). 0: none.
+    uint32_t n_restored;
     void *user; // the shell's text and sampling state of this stream; handed to the hooks, released by hooks.release
 };
 
@@ -76,6 +85,15 @@ struct worker_token { // one sequence's share of a step result
     float logprob;
     uint32_t n_top;
     const struct top_logprob *top;
+};
+
+// A sequence at a step boundary, to be written to the store: tokens, of which the first n_computed are in the slot's blocks.
+struct checkpoint_request {
+    struct stream_key key;
+    uint32_t slot;
+    void *user;
+    const uint32_t *tokens; // die with the call
+    uint32_t n_tokens, n_prompt, n_computed;
 };
 
 struct worker_hooks {
@@ -95,6 +113,12 @@ struct worker_hooks {
     // The answer has ended: the text still held back, valid until release.
     void (*tail)(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len);
     void (*release)(void *ctx, void *user); // the stream is gone
+    // Only where options.info.store is set, else NULL. checkpoint: write it; the slot stays as it is until
+    // worker_core_checkpointed(…, ticket, …), or until worker_core_wants(ticket) turns false. restore: load the first n
+    // positions into the slot, whose blocks the engine knows once all plans submitted so far are done; answered by
+    // worker_core_restored(…, ticket, …). Both are answered always, from a later turn.
+    void (*checkpoint)(void *ctx, uint64_t ticket, const struct checkpoint_request *request);
+    void (*restore)(void *ctx, uint64_t ticket, uint32_t slot, void *user, uint32_t n);
 };
 
 struct worker_core *worker_core_create(const struct worker_core_options *options, const struct sink *sink,
@@ -115,14 +139,23 @@ void worker_core_loading(struct worker_core *core, float progress, uint32_t eta_
 void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprint, float prefill_rate, float decode_rate,
                                 ms_t now);
 void worker_core_failed(struct worker_core *core, ms_t now);
-// Nothing new from now on (Rejected ERR_DRAINING); running streams finish until the deadline (0 = none), then they are
-// rejected.
-void worker_core_drain(struct worker_core *core, uint32_t deadline_ms, ms_t now);
-// No stream is left that somebody still needs. After a drain the process may exit once it is true.
+// The worker will be taken away after deadline_ms; 0: when it has finished. Nothing new from now on (Rejected
+// ERR_DRAINING); running streams that can't end in time are offered to their routers; what is left at the deadline is
+// rejected. Again: the sooner deadline counts.
+void worker_core_notice(struct worker_core *core, uint32_t deadline_ms, ms_t now);
+// No stream is left that somebody still needs. After a notice the process may exit once it is true.
 bool worker_core_idle(const struct worker_core *core);
 
 // --- work
 void worker_core_prepared(struct worker_core *core, uint64_t ticket, const struct prepared *p, ms_t now);
+// What became of hooks.checkpoint: handle names it in the store; NULL: it could not be written, and the stream is offered
+// without. False: nobody wants it any more, it may be deleted.
+bool worker_core_checkpointed(struct worker_core *core, uint64_t ticket, const char *handle, uint64_t bytes, ms_t now);
+// What became of hooks.restore. When it failed, everything is computed.
+void worker_core_restored(struct worker_core *core, uint64_t ticket, bool ok, ms_t now);
+// Is the answer to this hooks.checkpoint or hooks.restore still waited for? Until then the slot is the sequence's: ask
+// before the engine is told to copy.
+bool worker_core_wants(const struct worker_core *core, uint64_t ticket);
 // The outcome of the oldest unanswered plan: one entry per sampling row of the plan, in row order. took_us: time of the
 // step.
 void worker_core_step_done(struct worker_core *core, uint64_t step, const struct worker_token *tokens, uint32_t n,
@@ -134,6 +167,8 @@ struct worker_counters {
     uint64_t attached; // streams that a router took over by Attach
     uint64_t generates, accepted, rejected, completed, cancelled, superseded, failed, numeric_errors;
     uint64_t prefilled_tokens, decoded_tokens, preemptions, steps, resends, protocol_errors;
+    uint64_t checkpoints, checkpoints_failed, offered, moved; // moved: offers that a router has committed
+    uint64_t restores, restores_failed, restored_tokens;
     uint32_t streams, running, waiting, preparing, plans_in_flight; // now
     uint32_t blocks_free, blocks_total, slots_free;                 // now
     uint64_t log_bytes;                                             // now

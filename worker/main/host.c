@@ -169,7 +169,7 @@ static void drain(void *ctx, uint32_t deadline_ms) {
     struct host *h = ctx;
     if (!h->draining) log_info("worker_draining", "deadline_ms=%u", deadline_ms);
     h->draining = true;
-    worker_core_drain(h->core, deadline_ms, clock_ms());
+    worker_core_notice(h->core, deadline_ms, clock_ms());
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
@@ -285,7 +285,8 @@ static err_id open_all(struct host *h, struct error *e) {
     core_options(h, &mem, &options);
     struct sink sink = router_links_sink(h->links);
     struct worker_hooks hooks = {h,           hook_prepare, hook_slot_open, hook_slot_close,
-                                 hook_submit, hook_record,  hook_tail,      hook_release};
+                                 hook_submit, hook_record,  hook_tail,      hook_release,
+                                 NULL,        NULL};
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,

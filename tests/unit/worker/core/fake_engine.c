@@ -103,7 +103,7 @@ void fake_engine_submit(struct fake_engine *f, uint64_t step, const void *plan, 
     if (plan_check(plan, len, &f->options.limits, &e) != ERR_NONE) fail_msg("%s", e.text);
     struct plan_view v = plan_view(plan);
     assert_true(v.head->step == step && step > f->last_step);
-    assert_true(v.head->n_rows > 0);
+    assert_true(v.head->n_rows + v.head->n_deltas > 0);
     f->last_step = step;
     for (uint32_t i = 0; i < v.head->n_rows && f->options.micro_batches > 1; i++)
         assert_int_not_equal(v.rows[i].token_off, PLAN_TOKEN_DEVICE);
@@ -125,6 +125,22 @@ static uint64_t *entry(struct fake_engine *f, const struct slot *slot, uint32_t 
     assert_true(pos / bt < slot->n_table); // told before it is used
     return &f->cache[(size_t)slot->table[pos / bt] * bt + pos % bt];
 }
+
+void fake_engine_export(struct fake_engine *f, uint32_t id, uint32_t n, uint64_t *entries) {
+    assert_true(f->slots[id].open && !in_flight(f, id) && n <= f->slots[id].length);
+    for (uint32_t i = 0; i < n; i++) entries[i] = *entry(f, &f->slots[id], i);
+}
+
+void fake_engine_import(struct fake_engine *f, uint32_t id, uint32_t n, const uint64_t *entries) {
+    struct slot *slot = &f->slots[id];
+    assert_true(slot->open && !in_flight(f, id) && slot->length == 0 && n < slot->n_tokens);
+    for (uint32_t i = 0; i < n; i++) *entry(f, slot, i) = entries[i];
+    slot->length = n;
+    if (n + 1 == slot->n_tokens) slot->opened_with = n;
+}
+
+uint64_t fake_engine_last_step(const struct fake_engine *f) { return f->last_step; }
+bool fake_engine_answered(const struct fake_engine *f, uint64_t step) { return f->n_plans == 0 || f->plans[0].step > step; }
 
 static uint32_t sample(struct fake_engine *f, const struct slot *slot) {
     uint64_t digest = 0;

@@ -25,7 +25,12 @@ void fake_engine_destroy(struct fake_engine *f);
 void fake_engine_open(struct fake_engine *f, uint32_t slot, const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
 void fake_engine_close(struct fake_engine *f, uint32_t slot);
 void fake_engine_submit(struct fake_engine *f, uint64_t step, const void *plan, size_t len);
-uint32_t fake_engine_pending(const struct fake_engine *f); // unanswered plans
+// Copies the entries of the first n positions out of, or into, a slot without unanswered rows.
+void fake_engine_export(struct fake_engine *f, uint32_t slot, uint32_t n, uint64_t *entries);
+void fake_engine_import(struct fake_engine *f, uint32_t slot, uint32_t n, const uint64_t *entries);
+uint64_t fake_engine_last_step(const struct fake_engine *f);
+bool fake_engine_answered(const struct fake_engine *f, uint64_t step); // it, and all before it
+uint32_t fake_engine_pending(const struct fake_engine *f);             // unanswered plans
 uint32_t fake_engine_open_slots(const struct fake_engine *f);
 // Runs the oldest plan: the tokens of its sampling rows, in row order. Returns how many.
 uint32_t fake_engine_step(struct fake_engine *f, uint64_t *step, uint32_t *tokens, struct fake_work *work);

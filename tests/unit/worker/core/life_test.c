@@ -220,8 +220,8 @@ static void a_drain_finishes_what_runs_and_takes_nothing_new(void **state) {
     uint32_t a = long_stream(w, 40), b = world_stream(w, 5, 5);
     world_ask(w, a, 1);
     world_turns(w, 5);
-    worker_core_drain(w->core, 0, w->now);
-    assert_int_equal(w->status[1].state, LIFECYCLE_DRAINING);
+    worker_core_notice(w->core, 0, w->now);
+    assert_int_equal(w->status[1].state, LIFECYCLE_NOTICED);
     world_ask(w, b, 1);
     assert_int_equal(w->streams[b].refusal.error.id, ERR_DRAINING);
     assert_false(worker_core_idle(w->core));
@@ -239,7 +239,7 @@ static void at_the_deadline_of_a_drain_the_rest_is_rejected(void **state) {
     world_turns(w, 5);
     w->hold_preparations = true;
     world_ask(w, b, 1);
-    worker_core_drain(w->core, 50, w->now);
+    worker_core_notice(w->core, 50, w->now);
     assert_int_equal(w->status[1].deadline_ms, 50);
     world_turns(w, 60);
     assert_int_equal(w->streams[a].refusal.error.id, ERR_DRAINING);

@@ -15,6 +15,7 @@ enum { WORKER_INCARNATION = 77 };
 struct user { // what the shell would keep of a stream
     struct world *w;
     uint32_t stream, next;
+    char restore[NAME_SIZE];
     char text[16];
 };
 
@@ -44,6 +45,7 @@ static void prepare(void *ctx, uint64_t ticket, const struct msg_generate *g) {
     struct preparation p = {.ticket = ticket, .n_given = g->records.count};
     assert_true(g->body_len >= sizeof p.stream);
     memcpy(&p.stream, g->body, sizeof p.stream);
+    memcpy(p.restore, g->restore, sizeof p.restore);
     if (p.n_given > 0) p.last_token = records_get(&g->records, p.n_given - 1).token;
     if (w->n_preparations == w->preparations_cap) {
         w->preparations_cap = w->preparations_cap ? 2 * w->preparations_cap : 16;
@@ -56,9 +58,11 @@ static void answer_preparation(struct world *w, const struct preparation *p) {
     struct world_stream *s = &w->streams[p->stream];
     struct user *user = xcalloc(1, sizeof *user);
     *user = (struct user){.w = w, .stream = p->stream, .next = p->n_given};
+    memcpy(user->restore, p->restore, sizeof user->restore);
     w->users++;
     struct prepared found = {.tokens = s->prompt, .n_tokens = s->n_prompt, .max_tokens = s->max_tokens, .user = user};
     if (p->n_given > 0 && fake_stops(p->last_token)) found.verdict = TEXT_STOP;
+    if (w->options.store) found.n_restored = fake_store_find(w->options.store, user->restore);
     worker_core_prepared(w->core, p->ticket, &found, w->now);
 }
 
@@ -91,6 +95,14 @@ static void tail(void *ctx, void *user, uint8_t *channel, const char **text, uin
     *channel = CHANNEL_CONTENT;
     *text = u->text;
     *len = (uint32_t)strlen(u->text);
+}
+
+static void checkpoint(void *ctx, uint64_t ticket, const struct checkpoint_request *r) {
+    fake_moves_checkpoint(((struct world *)ctx)->moves, ticket, r);
+}
+
+static void restore(void *ctx, uint64_t ticket, uint32_t slot, void *user, uint32_t n) {
+    fake_moves_restore(((struct world *)ctx)->moves, ticket, slot, ((struct user *)user)->restore, n);
 }
 
 static void release(void *ctx, void *user) {
@@ -149,6 +161,19 @@ static void take_done(struct world *w, struct world_stream *s, const struct msg_
     s->end.tail = s->tail;
 }
 
+static void take_offer(struct world *w, link_id link, struct world_stream *s, const struct msg_move_offer *m) {
+    s->n_offers++;
+    s->offer = *m;
+    uint32_t have = record_log_count(s->log);
+    struct msg reply = {.kind = MSG_RESEND, .resend = {s->key, s->attempt, have}};
+    if (have >= m->n_tokens) {
+        assert_int_equal(have, m->n_tokens); // all that was sent
+        s->offered = true;
+        reply = (struct msg){.kind = MSG_ACK, .ack = {s->key, s->attempt, have, false}};
+    }
+    post(w, link, &reply);
+}
+
 // As a router answers Tokens or Done of an attempt that it has left: Cancel, and Ack, so that the worker lets go.
 static void let_go(struct world *w, link_id link, const struct msg *m) {
     struct msg reply = {.kind = MSG_CANCEL, .cancel = {m->tokens.key, m->tokens.attempt}};
@@ -188,6 +213,9 @@ static void take_stream_message(struct world *w, link_id link, const struct msg 
     case MSG_DONE:
         take_done(w, s, &m->done);
         break;
+    case MSG_MOVE_OFFER:
+        take_offer(w, link, s, &m->move_offer);
+        break;
     case MSG_UNKNOWN:
         s->unknown = true;
         s->n_unknown++;
@@ -224,6 +252,7 @@ static void create_engine(struct world *w) {
         .plans_max = o->plans_in_flight, .chunk_tokens = o->chunk_tokens, .micro_batches = o->micro_batches};
     f.limits.caps =
         (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens, .deltas = o->step_tokens + o->max_seqs};
+    f.limits.caps.deltas += o->max_context / o->block_tokens + 1;
     f.limits.batch_tokens = o->step_tokens;
     f.limits.slots = o->max_seqs + o->spare_slots;
     f.limits.blocks = o->n_blocks;
@@ -259,9 +288,12 @@ static void create_core(struct world *w) {
     c.grace_ms = o->grace_ms;
     c.kept_bytes_max = o->kept_bytes_max;
     c.bug = o->bug;
+    c.lease_ms = 5000;
+    if (o->store) snprintf(c.info.store, sizeof c.info.store, "5ca1ab1e");
     struct sink sink = {w, worker_says};
-    struct worker_hooks hooks = {w, prepare, slot_open, slot_close, submit, record, tail, release};
+    struct worker_hooks hooks = {w, prepare, slot_open, slot_close, submit, record, tail, release, checkpoint, restore};
     w->core = worker_core_create(&c, &sink, &hooks, w->now);
+    w->moves = fake_moves_create(w->core, w->engine, o->store);
 }
 
 struct world *world_create(const struct world_options *options) {
@@ -280,6 +312,7 @@ struct world *world_create(const struct world_options *options) {
 
 void world_discard(struct world *w) {
     worker_core_destroy(w->core);
+    fake_moves_destroy(w->moves);
     fake_engine_destroy(w->engine);
     for (uint32_t i = 0; i < w->n_streams; i++) record_log_destroy(w->streams[i].log);
     free(w->posts);
@@ -364,6 +397,7 @@ void world_ask(struct world *w, uint32_t index, link_id link) {
     snprintf(m.generate.model, sizeof m.generate.model, "r1");
     m.generate.max_tokens = s->max_tokens;
     m.generate.deadline_ms = s->deadline_ms;
+    memcpy(m.generate.restore, s->restore, sizeof s->restore);
     uint32_t body[2] = {index, s->attempt.counter};
     m.generate.body = (const uint8_t *)body;
     m.generate.body_len = w->other_request ? sizeof body : sizeof body[0];
@@ -389,6 +423,13 @@ void world_sync(struct world *w, uint32_t index, link_id link) {
     s->rx.link = s->link = link;
     struct sync_entry entry = {s->key, s->attempt, record_log_count(s->log)};
     struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
+    worker_core_message(w->core, link, &m, w->now);
+}
+
+void world_commit(struct world *w, uint32_t index, link_id link) {
+    struct world_stream *s = &w->streams[index];
+    struct msg m = {.kind = MSG_MOVE_COMMIT, .move_commit = {s->key, s->attempt, s->attempt}};
+    m.move_commit.by.counter++;
     worker_core_message(w->core, link, &m, w->now);
 }
 
@@ -443,6 +484,8 @@ void world_step(struct world *w) {
 
 void world_turn(struct world *w, uint32_t ms) {
     if (!w->hold_steps && fake_engine_pending(w->engine) > 0) world_step(w);
+    fake_moves_turn(w->moves, w->now);
+    check(w);
     deliver(w);
     check(w);
     struct sink sink = {w, router_says};

@@ -4,6 +4,7 @@
 #pragma once
 #include "common/delivery/stream_rx.h"
 #include "tests/unit/worker/core/fake_engine.h"
+#include "tests/unit/worker/core/fake_store.h"
 #include "worker/core/worker_core.h"
 
 enum { WORLD_STREAMS = 4200, WORLD_TOKENS = 1024, WORLD_LINKS = 64 };
@@ -16,8 +17,9 @@ struct world_options {
     uint64_t kept_bytes_max;
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
-    bool starts_loading; // not READY by itself
-    bool unchecked;      // no invariants are checked, wrong tokens are only counted
+    struct fake_store *store; // checkpoints go here and come from here; NULL: the worker has none
+    bool starts_loading;      // not READY by itself
+    bool unchecked;           // no invariants are checked, wrong tokens are only counted
 };
 struct world_options world_defaults(void);
 
@@ -35,6 +37,10 @@ struct world_stream {
     struct msg_done end;             // done; its tail is copied
     char tail[64];
     struct msg_rejected refusal;
+    bool offered;
+    struct msg_move_offer offer; // the last one
+    uint32_t n_offers;
+    char restore[NAME_SIZE];                                          // goes along with Generate
     uint32_t n_done, n_accepted, n_rejected, n_unknown, n_superseded; // messages taken, of the current attempt
 };
 
@@ -70,9 +76,11 @@ struct world {
     struct preparation {
         uint64_t ticket;
         uint32_t stream, n_given, last_token;
+        char restore[NAME_SIZE];
     } * preparations;
     uint32_t n_preparations, preparations_cap;
     bool hold_preparations, hold_steps;
+    struct fake_moves *moves;
     bool deaf;                      // the router takes nothing of what the worker says
     bool other_request;             // Generates ask for something else than before, as far as the core can tell
     bool garble_next;               // the first row that is sampled next holds NaN
@@ -103,6 +111,9 @@ void world_ask_next(struct world *w, uint32_t stream, link_id link);
 void world_sync(struct world *w, uint32_t stream, link_id link);
 void world_cancel(struct world *w, uint32_t stream, link_id link);
 void world_give_records(struct world *w, uint32_t stream, uint32_t n); // the router holds the first n records already
+
+// The router commits what it was offered.
+void world_commit(struct world *w, uint32_t stream, link_id link);
 
 // Delivers posts and answers preparations; one engine step if there is one; a tick; `ms` later. Checks invariants after
 // each.
