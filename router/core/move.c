@@ -44,13 +44,13 @@ static void take(struct router_core *core, struct session *s, struct link *link,
 }
 
 static void ask_for_rest(struct router_core *core, struct session *s, struct link *link, const struct attempt *attempt) {
-    MARK(offer_before_its_records);
+    RARE_MARK(offer_before_its_records);
     struct msg m = {.kind = MSG_RESEND, .resend = {.key = s->key, .attempt = *attempt, .from = record_log_count(s->log)}};
     core_say(core, link->id, &m);
 }
 
 static void pass_to_owner(struct router_core *core, struct session *s, const struct msg_move_offer *m) {
-    MARK(offer_passed_on);
+    RARE_MARK(offer_passed_on);
     struct msg out = {.kind = MSG_MOVE_OFFER, .move_offer = *m};
     if (s->requester) core_say(core, s->requester->id, &out);
 }
@@ -58,7 +58,7 @@ static void pass_to_owner(struct router_core *core, struct session *s, const str
 void move_on_offer(struct router_core *core, struct link *link, const struct msg_move_offer *m, ms_t now) {
     struct session *s = session_find(core, &m->key);
     if (s == NULL || s->state == SESSION_ENDED) {
-        MARK(offer_of_an_ended_stream);
+        RARE_MARK(offer_of_an_ended_stream);
         say_commit(core, link->id, &m->key, &m->attempt, NULL);
         return;
     }
@@ -81,7 +81,7 @@ void move_on_offer(struct router_core *core, struct link *link, const struct msg
 void move_on_commit(struct router_core *core, struct link *link, const struct msg_move_commit *m, ms_t now) {
     struct session *s = session_find(core, &m->key);
     if (s == NULL || s->requester != link || !s->relayed || !attempt_equal(&m->attempt, &s->attempt)) return;
-    MARK(commit_passed_on);
+    RARE_MARK(commit_passed_on);
     if (s->offer) {
         struct msg out = {.kind = MSG_MOVE_COMMIT, .move_commit = *m};
         core_say(core, s->rx.link, &out);
