@@ -12,7 +12,7 @@ static bool reached(const struct router_core *core, const struct session *s, con
     const struct link_health *h = &c->link->health;
     if (s->answered) return true;
     if (now <= s->placed_at) return false;
-    if (h->heard_at <= s->placed_at) return now - h->heard_at < t->suspect_ms;
+    if (h->heard_at <= s->placed_at) return now - h->heard_at <= 2 * (ms_t)h->rtt_ms + (ms_t)t->heartbeat_ms;
     if (s->generate_index != 0 && s->offer->status.generates_seen >= s->generate_index) return true;
     return h->heard_at - s->placed_at <= 2 * (ms_t)h->rtt_ms + 2 * (ms_t)t->heartbeat_ms;
 }

@@ -140,6 +140,7 @@ void network_send(struct world *w, struct conn *c, uint8_t end, const struct msg
     const struct partition *cut = w->net.n_partitions ? partition_of(w, c->node[end], c->node[to]) : NULL;
     if ((cut && cut->drop) || c->node[end]->cut_out || c->node[to]->cut_in) {
         w->stats.lost++;
+        if (trace_on(&w->trace)) trace_message(&w->trace, w->now, "CUT OFF", c->node[to]->name, c->link[to], m);
         return;
     }
     if (cut && cut->until > at) at = cut->until;

@@ -231,6 +231,7 @@ static const char *failure_fault(const struct world *w, const struct account *a,
         return NULL; // the goodput of the liveness phase judges these
     case ERR_POISON_REQUEST:
         if (r->poison) return a->killed >= KILLS_MAX || disasters(w, a) > 0 ? NULL : "it killed too few";
+        if (oracle_deaths_are_clear(w)) return a->killed >= KILLS_MAX ? NULL : "too few workers died under it";
         return disasters(w, a) >= KILLS_MAX ? NULL : "it killed nobody";
     case ERR_WORKER_LOST:
         return disasters(w, a) > 0 ? NULL : "nothing was lost";
@@ -260,7 +261,7 @@ void oracle_failed(struct oracle *o, const struct request *r, const struct error
         world_fail(o->world, "request %u failed with %s (%s), but %s", r->number, error_info(e->id)->name, error_text(e),
                    fault);
     o->failures[(unsigned)e->id < ERR_COUNT ? e->id : ERR_INTERNAL]++;
-    o->world->stats.innocents += e->id == ERR_POISON_REQUEST && !r->poison;
+    o->world->stats.innocents += e->id == ERR_POISON_REQUEST && a->killed < KILLS_MAX;
     trace_note(&o->world->trace, o->world->now, &r->key, "request %u failed: %s: %s", r->number, error_info(e->id)->name,
                error_text(e));
     end(o, a, e->id == ERR_CANCELLED ? OUTCOME_CANCELLED : OUTCOME_FAILED);

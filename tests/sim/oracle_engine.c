@@ -158,10 +158,12 @@ void oracle_released(struct oracle *o, struct instance *i) {
     if (i->account->outcome != OUTCOME_NONE) account_tidy(o, i->account);
 }
 
+bool oracle_deaths_are_clear(const struct world *w) { return (w->p.faults & ~(uint32_t)(FAULT_KILL | FAULT_DOUBLE)) == 0; }
+
 void oracle_died(struct oracle *o, struct instance *i) {
     struct account *a = i->account;
-    bool clear = (o->world->p.faults & ~(uint32_t)(FAULT_KILL | FAULT_DOUBLE)) == 0; // nothing but death looks like death
-    clear = clear && o->world->router_died_at < a->request->issued_at; // a relay would have taken its count along
+    bool clear = oracle_deaths_are_clear(o->world) &&
+                 o->world->router_died_at < a->request->issued_at; // a relay would have taken its count along
     a->killed++;
     if (clear && a->request->poison && a->request->via == VIA_HTTP && a->outcome == OUTCOME_NONE && a->killed > KILLS_MAX) {
         world_fail(o->world, "request %u has killed %u workers and was not refused after %d", a->request->number, a->killed,

@@ -45,6 +45,8 @@ struct oracle {
 
 enum { MARK_LEN = 16 };
 
+// In this run nothing but death looks like death.
+bool oracle_deaths_are_clear(const struct world *w);
 // Frees the instances that are over, once the request has ended.
 void account_tidy(struct oracle *o, struct account *a);
 void instance_tail_text(const struct request *r, uint64_t chain, char out[20]);
