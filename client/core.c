@@ -140,6 +140,7 @@ static void send_sync(struct client_core *core, struct call *c, ms_t now) {
     struct sync_entry entry = {.key = c->request.key, .attempt = c->rx.attempt, .next = record_log_count(c->log)};
     struct msg m = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
     c->watch_at = now + CORE_WATCH_MS;
+    c->sync_at = now;
     say(core, c->router, &m, now);
 }
 
@@ -284,6 +285,10 @@ static void on_tokens(struct client_core *core, int router, const struct msg_tok
         return;
     }
     if (!follow(core, c, &m->attempt, now)) return;
+    if (c->accepted == 0) { // nobody could go on behind records of an unknown fingerprint: its router says Accepted again
+        if (now - c->sync_at >= RX_RESEND_MS) send_sync(core, c, now);
+        return;
+    }
     if (stream_rx_on_tokens(&c->rx, c->placed_on, m, c->log, &core->sink, now) != RX_EXTENDED) return;
     c->placements = 0;
     core->changed(core->ctx, c);

@@ -28,15 +28,15 @@ struct call {
     struct record_log *log;      // owned by the call's owner
     struct stream_rx rx;
     enum call_state state;
-    int router;              // index, or -1
-    incarnation_t placed_on; // incarnation of that router
-    ms_t deadline_at;        // MS_NEVER: none
-    ms_t waiting_since, same_router_until, watch_at;
-    uint32_t placements;                // since the last new record
-    uint32_t unanswered;                // Syncs and Hellos since its router last said anything to them
-    char fingerprint[FINGERPRINT_SIZE]; // that its records come from: only that may go on
-    uint32_t moves;                     // from one router's life to another's: told in Generate, so that later attempts win
-    uint32_t left;                      // bits of routers that it left: they get Cancel when they come back
+    int router;                                               // index, or -1
+    incarnation_t placed_on;                                  // incarnation of that router
+    ms_t deadline_at;                                         // MS_NEVER: none
+    ms_t waiting_since, same_router_until, watch_at, sync_at; // sync_at: of the last Sync
+    uint32_t placements;                                      // since the last new record
+    uint32_t unanswered;                                      // Syncs and Hellos since its router last said anything to them
+    char fingerprint[FINGERPRINT_SIZE];                       // that its records come from: only that may go on
+    uint32_t moves; // from one router's life to another's: told in Generate, so that later attempts win
+    uint32_t left;  // bits of routers that it left: they get Cancel when they come back
     // what readers see
     uint32_t accepted;   // how often Accepted came, or a later attempt was seen
     uint32_t attempts;   // different attempts seen

@@ -1,6 +1,7 @@
 #include "tests/sim/client_node.h"
 
 #include "common/base/check.h"
+#include "common/base/mark.h"
 #include "tests/sim/world.h"
 
 #include <stdio.h>
@@ -104,6 +105,7 @@ static void send_sync(struct client_node *n, struct client_stream *s) {
     struct sync_entry entry = {s->request->key, s->rx.attempt, record_log_count(s->log)};
     struct msg m = {.kind = MSG_SYNC, .sync = {1, &entry}};
     s->watch_at = node_ms(&n->node) + WATCH_MS;
+    s->sync_at = node_ms(&n->node);
     say(n, s->router, &m);
 }
 
@@ -173,6 +175,11 @@ static void on_tokens(struct client_node *n, uint32_t router, const struct msg_t
         return;
     }
     if (!follow(n, s, &m->attempt)) return;
+    if (s->fingerprint[0] == '\0') { // nobody could go on behind records of an unknown fingerprint: asks for Accepted
+        MARK(client_waits_for_accepted);
+        if (node_ms(&n->node) - s->sync_at >= RX_RESEND_MS) send_sync(n, s);
+        return;
+    }
     struct sink sink = node_sink(&n->node);
     uint32_t before = record_log_count(s->log);
     if (stream_rx_on_tokens(&s->rx, s->placed_on, m, s->log, &sink, node_ms(&n->node)) != RX_EXTENDED) return;

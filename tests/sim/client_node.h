@@ -21,7 +21,7 @@ struct client_stream {
     bool placed;
     uint32_t router;         // where it is or was last
     incarnation_t placed_on; // 0: nowhere yet
-    ms_t deadline_at, same_until, watch_at, cancel_at;
+    ms_t deadline_at, same_until, watch_at, cancel_at, sync_at;
     uint32_t moves;
     char fingerprint[FINGERPRINT_SIZE]; // of its first record
     uint32_t unanswered;                // Syncs to this router since it last said anything of this stream

@@ -93,6 +93,21 @@ static void run(struct script *s, ms_t ms) {
     }
 }
 
+static void records_wait_until_their_fingerprint_is_known(void **state) {
+    (void)state;
+    struct script s;
+    begin(&s);
+    struct record r = {.token = 5, .text = "x", .text_len = 1};
+    struct msg m = {.kind = MSG_TOKENS, .tokens = {.key = s.generate.key, .attempt = attempt_of(&s)}};
+    m.tokens.records = (struct records){.array = &r, .count = 1};
+    for (int i = 0; i < 3; i++) core_message(&s.core, serving(&s), &m, s.now); // Accepted was lost
+    assert_int_equal(record_log_count(s.call.log), 0); // or they could be spliced with those of another model
+    assert_int_equal(s.syncs, 1);
+    accept(&s, "f1");
+    send_record(&s);
+    end(&s);
+}
+
 static void a_forgotten_call_starts_anew_as_a_later_one(void **state) {
     (void)state;
     struct script s;
@@ -182,6 +197,7 @@ static void a_call_that_waits_in_its_routers_queue_stays_there(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records_wait_until_their_fingerprint_is_known),
         cmocka_unit_test(a_forgotten_call_starts_anew_as_a_later_one),
         cmocka_unit_test(what_an_earlier_attempt_still_sends_is_dropped),
         cmocka_unit_test(records_bind_a_call_to_their_fingerprint_wherever_it_goes),

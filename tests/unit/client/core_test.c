@@ -129,24 +129,34 @@ static struct served *begin(struct router *r, const struct msg_generate *g, link
     return s;
 }
 
+static void say_accepted(struct world *w, int i, const struct served *s) {
+    struct msg m = {.kind = MSG_ACCEPTED, .accepted = {.key = s->key, .attempt = s->tx.attempt, .replica = "w"}};
+    router_says(w, (link_id)i + 1, &m);
+}
+
 static void on_generate(struct world *w, int i, const struct msg_generate *g) {
     struct router *r = &w->routers[i];
     struct served *s = find(r, &g->key);
+    if (s && g->attempt.takeover > s->tx.attempt.takeover) { // it was elsewhere meanwhile
+        forget(s);
+        s = NULL;
+    }
     if (s)
         stream_tx_attach(&s->tx, (link_id)i + 1, &s->tx.attempt, g->records.count);
     else
         s = begin(r, g, (link_id)i + 1);
-    struct msg m = {.kind = MSG_ACCEPTED, .accepted = {.key = g->key, .attempt = s->tx.attempt, .replica = "w"}};
-    router_says(w, (link_id)i + 1, &m);
+    say_accepted(w, i, s);
 }
 
 static void on_sync(struct world *w, int i, const struct sync_entry *e) {
     struct served *s = find(&w->routers[i], &e->key);
     struct msg unknown = {.kind = MSG_UNKNOWN, .unknown = {.key = e->key, .attempt = e->attempt}};
-    if (s)
-        stream_tx_attach(&s->tx, (link_id)i + 1, &s->tx.attempt, e->next);
-    else
+    if (s == NULL) {
         router_says(w, (link_id)i + 1, &unknown);
+        return;
+    }
+    stream_tx_attach(&s->tx, (link_id)i + 1, &s->tx.attempt, e->next);
+    say_accepted(w, i, s);
 }
 
 static void router_hears(struct world *w, int i, const struct msg *m) {
