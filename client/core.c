@@ -434,9 +434,12 @@ static ms_t tick_router(struct client_core *core, int router, ms_t now) {
         lose_link(core, router, now, now); // has been waited for long enough
         return MS_NEVER;
     }
-    if (r->greeted && r->health.said_at + t.heartbeat_ms <= now) {
+    if (r->health.said_at + t.heartbeat_ms <= now) {
         struct msg m = {.kind = MSG_STATUS};
-        say(core, router, &m, now);
+        if (r->greeted)
+            say(core, router, &m, now);
+        else
+            say_hello(core, router, true, now);
     }
     ms_t next = link_health_next(&r->health, &t, now);
     return next > now ? next : now + 1;
