@@ -72,9 +72,10 @@ enum config_plaintext { PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE };
 enum config_metrics_access { METRICS_KEYED, METRICS_OPEN };
 struct config_security {
     enum config_curve curve;
-    char keys[CONFIG_PATH_SIZE];     // folder of this machine's certificates
-    char allow[CONFIG_PATH_SIZE];    // folder of everybody's public certificates; empty: keys
-    char api_keys[CONFIG_PATH_SIZE]; // file of API keys' hashes; empty: HTTP asks for none
+    char keys[CONFIG_PATH_SIZE];        // folder of this machine's certificates
+    char allow[CONFIG_PATH_SIZE];       // folder of everybody's public certificates; empty: keys
+    char api_keys[CONFIG_PATH_SIZE];    // file of API keys' hashes; empty: HTTP asks for none
+    char stream_keys[CONFIG_PATH_SIZE]; // file of the keys that sign ids of events; empty: see router/front/stream_keys.h
     enum config_plaintext plaintext;
     enum config_metrics_access metrics;
 };

@@ -65,6 +65,12 @@ const struct config_key CONFIG_KEYS[] = {
     {"security.api_keys", CONFIG_FILE, AT(security.api_keys),
      .help = "File of the API keys' hashes, as `shoal key add` writes it; read again when it changes and on SIGHUP. Empty: "
              "HTTP asks for no key."},
+    {"security.stream_keys", CONFIG_FILE, AT(security.stream_keys),
+     .help = "File of one or two keys of 64 hex digits, the same on all routers, that sign the ids of events, with which "
+             "HTTP clients go on "
+             "at another router: the first signs, both are believed; read again when it changes. Empty: routers on loopback "
+             "without "
+             "API keys understand each other, others only themselves."},
     {"security.plaintext", CONFIG_WORD, "loopback", .words = plaintext, AT(security.plaintext),
      .help =
          "loopback: without CURVE (ZeroMQ) or API keys (HTTP) only loopback and unix addresses are served. anywhere: other "

@@ -131,6 +131,7 @@ static struct session *join(struct router_core *core, struct session *s, const s
         return refuse(core, g, ERR_INVALID_ARGUMENT, "the request id is in use by another request", rejected);
     if (s->asks != generate_asks(g))
         return refuse(core, g, ERR_KEY_REUSED, "the key was used before with another request", rejected);
+    s->request.keep = s->request.keep || g->keep;
     if (s->local) return s;
     if (!ended_well(s)) {
         session_end(core, s, now);
@@ -141,7 +142,6 @@ static struct session *join(struct router_core *core, struct session *s, const s
     s->local = true;
     s->user = user;
     s->give_up_at = MS_NEVER;
-    s->request.keep = g->keep;
     if (s->state != SESSION_ENDED) {
         uint32_t deadline_ms = g->deadline_ms ? g->deadline_ms : core->options.deadline_default_ms;
         s->deadline_at = deadline_ms ? now + deadline_ms : MS_NEVER;
@@ -167,7 +167,10 @@ struct session *router_core_resume(struct router_core *core, const struct msg_ge
     if (s == NULL) return NULL;
     s->local = true;
     s->user = user;
-    hunt_begin(core, s, r->replica, now);
+    if (r->takeover > 0)
+        hunt_begin(core, s, r->replica, now);
+    else
+        session_enqueue(core, s, now);
     core_settle(core, now);
     return s;
 }

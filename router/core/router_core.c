@@ -251,6 +251,9 @@ void router_core_leave(struct router_core *core, ms_t now) {
 void router_core_drain(struct router_core *core, ms_t now) {
     if (!core->leaving) router_core_leave(core, now);
     core->draining = true;
+    while (!list_empty(&core->kept)) {
+        session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
+    }
 }
 
 bool router_core_idle(const struct router_core *core) { return core->sessions.count == 0; }

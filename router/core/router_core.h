@@ -97,7 +97,7 @@ struct session *router_core_submit(struct router_core *core, const struct msg_ge
 // candidates are asked who has it, and it is made anew when nobody does. g->fingerprint, if set, is the stream's: nothing
 // else may answer.
 struct router_resume {
-    uint32_t takeover;       // more than the client has seen
+    uint32_t takeover;       // more than the client has seen. 0: nobody else can have it, only this router is asked
     char replica[NAME_SIZE]; // that had it last; "" if not known
 };
 // The session may be one that the front has already (session_user() is then not `user`), or one that a client left, or that

@@ -389,6 +389,10 @@ void session_abandon(struct router_core *core, struct session *s, ms_t now) {
     s->user = NULL;
     session_park(core, s, now);
     if (s->state != SESSION_ENDED) return;
+    if (core->draining) {
+        session_end(core, s, now);
+        return;
+    }
     if (!s->tx.finished) stream_tx_finish(&s->tx, &s->done);
     list_append(&core->kept, &s->requester_node);
     uint32_t n = 0;

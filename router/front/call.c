@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 enum { TEXT_BATCH = 64 }; // records rendered between two looks at how much the client has taken
 
@@ -24,7 +23,7 @@ void front_error(struct front *f, struct http_exchange *x, const struct error *e
 }
 
 static void mark(struct call *c) {
-    if (c->dirty) return;
+    if (c->dirty || c->front->over) return;
     c->dirty = true;
     c->next_dirty = c->front->dirty;
     c->front->dirty = c;
@@ -58,15 +57,12 @@ static void call_end(struct call *c, const char *how, ms_t now) {
     struct front *f = c->front;
     char id[REQUEST_ID_TEXT] = "";
     struct session_view v = {0};
-    if (c->session) {
-        v = session_view(c->session);
+    if (c->feed) {
+        v = session_view(c->feed->session);
         request_id_text(&v.key.request, id);
         log_info("request_ended", "request=%s how=%s replica=%s attempt=%u tokens=%u ms=%lld", id, how, v.replica,
                  v.attempt.counter, record_log_count(v.log), (long long)(now - c->started_at));
-        if (c->outcome == CALL_RUNNING)
-            router_core_cancel(f->core, c->session, now);
-        else
-            router_core_release(f->core, c->session, now);
+        feed_leave(f->core, c->feed, c, now);
     }
     front_metrics_ended(f->metrics, how, (double)(now - c->started_at) / 1000.0);
     unlink_call(c);
@@ -92,6 +88,10 @@ static void name_origin(struct call *c, const struct session_view *v) {
     c->answer.attempt = v->attempt.counter;
     c->answer.seed = v->seed;
     c->answer.fingerprint = v->fingerprint;
+    struct stream_id *id = &c->answer.event;
+    snprintf(id->fingerprint, sizeof id->fingerprint, "%s", v->fingerprint);
+    snprintf(id->replica, sizeof id->replica, "%s", v->replica);
+    id->takeover = v->attempt.takeover;
 }
 
 static void write_out(struct call *c, ms_t now) {
@@ -105,6 +105,11 @@ static void write_out(struct call *c, ms_t now) {
 
 static void begin_stream(struct call *c, const struct session_view *v, ms_t now) {
     add_headers(c, v);
+    if (c->behind) {
+        char offset[16];
+        snprintf(offset, sizeof offset, "%u", c->had.offset);
+        http_add_header(c->x, "X-Shoal-Resumed-From", offset);
+    }
     http_add_header(c->x, "Cache-Control", "no-cache");
     http_add_header(c->x, "X-Accel-Buffering", "no");
     http_stream_begin(c->x, 200, "text/event-stream; charset=utf-8");
@@ -112,24 +117,44 @@ static void begin_stream(struct call *c, const struct session_view *v, ms_t now)
     c->written_at = now;
     name_origin(c, v);
     buf_reset(&c->front->out);
-    openai_render_start(&c->front->out, &c->answer);
+    if (!c->behind) openai_render_start(&c->front->out, &c->answer);
     write_out(c, now);
+}
+
+// Passes over what the client has already. False: this is not the stream that it has a part of.
+static bool pass_over(struct call *c, const struct session_view *v) {
+    struct stream_position *at = &c->answer.event.at;
+    const struct stream_position *had = &c->had;
+    uint32_t count = record_log_count(v->log);
+    bool over = c->outcome == CALL_DONE, passed = at->phase != PHASE_RECORDS || at->offset > had->offset;
+    if (!c->behind || passed) return true;
+    while (at->offset < had->offset && at->offset < count) {
+        struct record r = record_log_get(v->log, at->offset);
+        stream_position_record(at, &r);
+    }
+    if (at->offset < had->offset) return !over;
+    if (had->phase == PHASE_RECORDS) return stream_position_equal(at, had);
+    if (!over) return count == had->offset;
+    stream_position_tail(at, v->done);
+    at->phase = had->phase;
+    return count == had->offset && stream_position_equal(at, had);
 }
 
 static void render_records(struct call *c, const struct session_view *v, ms_t now) {
     uint32_t count = record_log_count(v->log);
-    while (c->rendered < count && http_stream_pending_bytes(c->x) < c->front->options.stream_bytes_max) {
-        uint32_t to = count - c->rendered > TEXT_BATCH ? c->rendered + TEXT_BATCH : count;
+    struct stream_position *at = &c->answer.event.at;
+    if (c->behind && at->offset < c->had.offset) return;
+    while (at->offset < count && http_stream_pending_bytes(c->x) < c->front->options.stream_bytes_max) {
+        uint32_t to = count - at->offset > TEXT_BATCH ? at->offset + TEXT_BATCH : count;
         buf_reset(&c->front->out);
-        openai_render_records(&c->front->out, &c->answer, v->log, c->rendered, to);
-        c->rendered = to;
+        openai_render_records(&c->front->out, &c->answer, v->log, to);
         write_out(c, now);
     }
 }
 
-static void stream_failed(struct call *c, const struct session_view *v, ms_t now) {
+static void stream_failed(struct call *c, const struct error *why, ms_t now) {
     buf_reset(&c->front->out);
-    openai_render_stream_error(&c->front->out, &v->rejected->error);
+    openai_render_stream_error(&c->front->out, why);
     write_out(c, now);
     http_abort(c->x);
     c->x = NULL;
@@ -139,13 +164,19 @@ static void stream_failed(struct call *c, const struct session_view *v, ms_t now
 static void turn_stream(struct call *c, const struct session_view *v, ms_t now) {
     if (!c->begun && !c->accepted) return;
     if (!c->begun) begin_stream(c, v, now);
-    render_records(c, v, now);
-    if (c->rendered < record_log_count(v->log) || c->outcome == CALL_RUNNING) return;
-    if (c->outcome == CALL_FAILED) {
-        stream_failed(c, v, now);
+    name_origin(c, v);
+    if (!pass_over(c, v)) {
+        struct error lost = {0};
+        error_set(&lost, ERR_RESUME_LOST, "the stream cannot go on: it is not what it was up to token %u", c->had.offset);
+        stream_failed(c, &lost, now);
         return;
     }
-    name_origin(c, v);
+    render_records(c, v, now);
+    if (c->answer.event.at.offset < record_log_count(v->log) || c->outcome == CALL_RUNNING) return;
+    if (c->outcome == CALL_FAILED) {
+        stream_failed(c, &v->rejected->error, now);
+        return;
+    }
     buf_reset(&c->front->out);
     openai_render_finish(&c->front->out, &c->answer, v->done);
     write_out(c, now);
@@ -173,14 +204,21 @@ static void note_error_finish(struct call *c, struct session_view *v, struct msg
     c->outcome = CALL_FAILED;
 }
 
+static void take_state(struct call *c) {
+    c->accepted = c->accepted || c->feed->accepted;
+    if (c->feed->state == FEED_DONE) c->outcome = CALL_DONE;
+    if (c->feed->state == FEED_FAILED) c->outcome = CALL_FAILED;
+}
+
 void call_turn(struct call *c, ms_t now) {
     c->dirty = false;
     if (c->gone) {
         call_end(c, "disconnected", now);
         return;
     }
-    struct session_view v = session_view(c->session);
+    struct session_view v = session_view(c->feed->session);
     struct msg_rejected from_done = {0};
+    take_state(c);
     note_error_finish(c, &v, &from_done);
     if (c->first_at == 0 && record_log_count(v.log) > 0) {
         c->first_at = now;
@@ -212,14 +250,7 @@ void call_hand_over(struct call *c, ms_t now) {
     call_end(c, "refused", now);
 }
 
-void call_event(struct call *c, enum session_event event) {
-    if (c->front->over) return;
-    if (event == SESSION_ACCEPTED) c->accepted = true;
-    if (event == SESSION_RECORDS) c->accepted = true;
-    if (event == SESSION_DONE) c->outcome = CALL_DONE, c->accepted = true;
-    if (event == SESSION_FAILED) c->outcome = CALL_FAILED;
-    mark(c);
-}
+void call_wake(struct call *c) { mark(c); }
 
 void call_scan(struct call *c, ms_t now) {
     const struct config_timers *t = &c->front->options.timers;
@@ -250,8 +281,6 @@ static err_id header_number(const struct http_exchange *x, const char *name, uin
 
 static err_id make_generate(const struct http_exchange *x, const struct openai_view *o, struct buf *body,
                             struct msg_generate *g, struct error *e) {
-    if (getrandom(&g->key.request, sizeof g->key.request, 0) != sizeof g->key.request)
-        return error_set(e, ERR_SYSTEM, "no random numbers: getrandom failed");
     if (!codec_prompt_encode(o->prompt, body))
         return error_set(e, ERR_TOO_LARGE, "the request is larger than %d bytes", BODY_BYTES_MAX);
     const char *pin = http_header(x, "X-Shoal-Replica");
@@ -269,7 +298,7 @@ static err_id make_generate(const struct http_exchange *x, const struct openai_v
 }
 
 static struct call *call_create(struct front *f, struct http_exchange *x, const struct openai_view *o,
-                                const struct msg_generate *g, ms_t now) {
+                                const struct msg_generate *g, const struct comeback *back, ms_t now) {
     struct call *c = xcalloc(1, sizeof *c);
     char id[REQUEST_ID_TEXT];
     request_id_text(&g->key.request, id);
@@ -282,11 +311,30 @@ static struct call *call_create(struct front *f, struct http_exchange *x, const 
     snprintf(c->answer.id, sizeof c->answer.id, "%s-%s", o->kind == OPENAI_CHAT ? "chatcmpl" : "cmpl", id);
     snprintf(c->answer.model, sizeof c->answer.model, "%s", o->model);
     snprintf(c->ignored, sizeof c->ignored, "%s", o->ignored);
+    if (o->stream) {
+        c->behind = back->behind_event;
+        c->had = back->event.at;
+        if (c->behind) c->answer.created = back->event.created;
+        c->answer.keys = &f->keys;
+        snprintf(c->answer.tenant, sizeof c->answer.tenant, "%s", g->tenant);
+        c->answer.event.request = g->key.request;
+        c->answer.event.created = c->answer.created;
+    }
     c->next = f->calls;
     if (f->calls) f->calls->prev = c;
     f->calls = c;
     f->n_calls++;
     return c;
+}
+
+// The session's seed is known now, and with it what ids of events say.
+static void begin(struct call *c, const struct msg_generate *g) {
+    struct msg_generate asked = *g;
+    asked.has_seed = true;
+    asked.seed = session_view(c->feed->session).seed;
+    c->answer.event.seed = asked.seed;
+    c->answer.event.asks = generate_asks(&asked);
+    mark(c); // what is there already is rendered with the next turn
 }
 
 static void refuse(struct front *f, struct http_exchange *x, const struct error *e, uint32_t retry_after_ms) {
@@ -307,16 +355,20 @@ void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind,
         return;
     }
     struct openai_view o = openai_request_view(request);
+    struct comeback back;
     snprintf(g.tenant, sizeof g.tenant, "%s", who->tenant);
     if (guard_check_model(f->options.guard, who->tenant, o.model, &e) != ERR_NONE ||
-        make_generate(x, &o, &body, &g, &e) != ERR_NONE) {
+        make_generate(x, &o, &body, &g, &e) != ERR_NONE ||
+        comeback_read(x, &o, &f->keys, f->options.config->cluster, &g, &back, &e) != ERR_NONE) {
         refuse(f, x, &e, 0);
     } else {
-        struct call *c = call_create(f, x, &o, &g, now);
+        struct call *c = call_create(f, x, &o, &g, &back, now);
         struct msg_rejected rejected = {0};
         http_set_watch(x, &(struct http_watch){.ctx = c, .on_closed = on_closed, .on_writable = on_writable});
-        c->session = router_core_submit(f->core, &g, c, &rejected, now);
-        if (c->session == NULL) {
+        c->feed = feed_open(f->core, &g, &back, c, &rejected, now);
+        if (c->feed) {
+            begin(c, &g);
+        } else {
             unlink_call(c);
             free(c);
             http_set_watch(x, &(struct http_watch){0});

@@ -1,5 +1,6 @@
 // One HTTP request for an answer: from the parsed body over the core's session to the rendered bytes. Internal to this room.
 #pragma once
+#include "router/front/feed.h"
 #include "router/front/front.h"
 #include "router/front/front_metrics.h"
 #include "router/front/openai_render.h"
@@ -10,23 +11,26 @@ struct call {
     bool dirty;
     struct front *front;
     struct http_exchange *x; // NULL once answered or the client is gone
-    struct session *session;
-    struct openai_answer answer;
+    struct feed *feed;
+    struct call *next_reader;    // of the feed
+    struct openai_answer answer; // answer.event.at: how much of the stream is rendered
+    bool behind;                 // the client has some of it already:
+    struct stream_position had;
     bool stream, accepted, begun, gone;
     enum { CALL_RUNNING, CALL_DONE, CALL_FAILED } outcome;
-    uint32_t rendered; // records
     ms_t started_at, first_at, written_at;
     char ignored[1100];
 };
 
 struct front {
     struct front_options options;
+    struct stream_keys keys;
     struct router_core *core;
     struct http_server *api, *admin, *metrics_server;
     struct call *calls, *dirty;
     uint32_t n_calls;
-    uint32_t stopping; // servers whose connections are not all gone yet
-    bool over;         // handed over: what is left of calls waits for front_destroy
+    uint32_t stopping;                          // servers whose connections are not all gone yet
+    bool over;                                  // handed over: what is left of calls waits for front_destroy
     bool metrics_keyed, metrics_listener_keyed; // /metrics asks for an operator's key
     ms_t scan_at;
     struct buf out;
@@ -36,8 +40,8 @@ struct front {
 // Starts a call for a POST to chat/completions or completions; answers it itself when it is refused.
 // who: in whose name.
 void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind, const struct guard_caller *who);
-void call_event(struct call *c, enum session_event event); // from inside a core call: only notes it
-void call_turn(struct call *c, ms_t now);                  // renders; c may be gone afterwards
+void call_wake(struct call *c);           // its feed has something new; from inside a core call
+void call_turn(struct call *c, ms_t now); // renders; c may be gone afterwards
 void call_scan(struct call *c, ms_t now); // what time brings: headers, keep-alives; c may be gone afterwards
 // The router ends: a stream breaks off, anything else is refused; c may be gone afterwards.
 void call_hand_over(struct call *c, ms_t now);

@@ -224,6 +224,7 @@ err_id front_create(const struct front_options *options, struct front **out, str
     TRY_GOTO(guard_check_listener(options->config, GUARD_API, options->http, e), fail_listen);
     TRY_GOTO(guard_check_listener(options->config, GUARD_ADMIN, options->admin, e), fail_listen);
     TRY_GOTO(guard_check_listener(options->config, GUARD_METRICS, options->metrics, e), fail_listen);
+    TRY_GOTO(stream_keys_init(&f->keys, options->config, options->http, e), fail_listen);
     TRY_GOTO(serve(f, options->http, on_api, "Access-Control-Allow-Origin: *\r\n", &f->api, e), fail_listen);
     TRY_GOTO(serve(f, options->admin, on_admin, NULL, &f->admin, e), fail_listen);
     TRY_GOTO(serve(f, options->metrics, on_metrics, NULL, &f->metrics_server, e), fail_listen);
@@ -233,7 +234,7 @@ fail_listen:
     return e->id;
 }
 
-static void on_session(void *ctx, struct session *s, void *user, enum session_event event) { call_event(user, event); }
+static void on_session(void *ctx, struct session *s, void *user, enum session_event event) { feed_event(user, event); }
 
 struct session_output front_sessions(struct front *f) {
     return (struct session_output){.ctx = f, .event = on_session};
@@ -243,6 +244,7 @@ const char *front_address(const struct front *f) { return f->api ? http_server_a
 
 ms_t front_turn(struct front *f, ms_t now) {
     if (f->over) return MS_NEVER;
+    stream_keys_refresh(&f->keys, now);
     if (now >= f->scan_at) {
         f->scan_at = now + SCAN_MS;
         for (struct call *c = f->calls; c != NULL; c = c->next) call_scan(c, now);
@@ -295,6 +297,7 @@ void front_destroy(struct front **handle) {
     while (f->calls) {
         struct call *c = f->calls;
         f->calls = c->next;
+        feed_forget(c->feed, c);
         free(c);
     }
     front_metrics_destroy(&f->metrics);

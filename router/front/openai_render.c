@@ -177,8 +177,19 @@ static void begin_chunk(struct buf *out, const struct openai_answer *a) {
     append_head(out, a, chunk_object(a));
 }
 
+static void end_event(struct buf *out, const struct openai_answer *a) {
+    if (a->keys) {
+        buf_str(out, "}\nid: ");
+        stream_id_write(&a->event, a->keys, a->tenant, out);
+        buf_str(out, "\n\n");
+    } else {
+        buf_str(out, "}\n\n");
+    }
+}
+
 static void end_chunk(struct buf *out, const struct openai_answer *a) {
-    buf_str(out, a->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
+    if (a->include_usage) buf_str(out, ",\"usage\":null");
+    end_event(out, a);
 }
 
 static const char *delta_field(uint8_t channel) { return channel == CHANNEL_REASONING ? "reasoning_content" : "content"; }
@@ -197,7 +208,7 @@ static void render_text(struct buf *out, const struct openai_answer *a, uint8_t 
     end_chunk(out, a);
 }
 
-void openai_render_start(struct buf *out, const struct openai_answer *a) {
+void openai_render_start(struct buf *out, struct openai_answer *a) {
     if (a->kind != OPENAI_CHAT) return;
     begin_chunk(out, a);
     buf_str(out, ",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
@@ -205,41 +216,51 @@ void openai_render_start(struct buf *out, const struct openai_answer *a) {
     end_chunk(out, a);
 }
 
-void openai_render_records(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from,
-                           uint32_t to) {
+void openai_render_records(struct buf *out, struct openai_answer *a, const struct record_log *log, uint32_t to) {
     struct buf text = {0};
-    while (from < to) {
-        uint32_t end = from;
+    while (a->event.at.offset < to) {
+        uint32_t from = a->event.at.offset;
         uint8_t channel = record_log_get(log, from).channel;
         buf_reset(&text);
-        while (end < to) {
-            struct record r = record_log_get(log, end);
+        while (a->event.at.offset < to) {
+            struct record r = record_log_get(log, a->event.at.offset);
             if (r.channel != channel) break;
             buf_append(&text, r.text, r.text_len);
-            end++;
+            stream_position_record(&a->event.at, &r);
         }
-        if (text.len > 0 || a->logprobs) render_text(out, a, channel, &text, log, from, end);
-        from = end;
+        if (text.len > 0 || a->logprobs) render_text(out, a, channel, &text, log, from, a->event.at.offset);
     }
     buf_free(&text);
 }
 
-void openai_render_finish(struct buf *out, const struct openai_answer *a, const struct msg_done *done) {
-    if (done->tail_len > 0) {
-        struct buf tail = {.data = (char *)done->tail, .len = done->tail_len};
-        render_text(out, a, done->tail_channel, &tail, NULL, 0, 0);
-    }
+static void render_tail(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
+    stream_position_tail(&a->event.at, done);
+    if (done->tail_len == 0) return;
+    struct buf tail = {.data = (char *)done->tail, .len = done->tail_len};
+    render_text(out, a, done->tail_channel, &tail, NULL, 0, 0);
+}
+
+static void render_reason(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
+    a->event.at.phase = PHASE_FINISH;
     begin_chunk(out, a);
     buf_printf(out, ",\"choices\":[{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":%s}]",
                a->kind == OPENAI_CHAT ? "\"delta\":{}" : "\"text\":\"\"", finish_text(done->finish));
     append_origin(out, a);
     end_chunk(out, a);
-    if (a->include_usage) {
-        begin_chunk(out, a);
-        buf_str(out, ",\"choices\":[],\"usage\":");
-        append_usage(out, &done->usage);
-        buf_str(out, "}\n\n");
-    }
+}
+
+static void render_usage(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
+    a->event.at.phase = PHASE_USAGE;
+    begin_chunk(out, a);
+    buf_str(out, ",\"choices\":[],\"usage\":");
+    append_usage(out, &done->usage);
+    end_event(out, a);
+}
+
+void openai_render_finish(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
+    if (a->event.at.phase < PHASE_TAIL) render_tail(out, a, done);
+    if (a->event.at.phase < PHASE_FINISH) render_reason(out, a, done);
+    if (a->event.at.phase < PHASE_USAGE && a->include_usage) render_usage(out, a, done);
     buf_str(out, "data: [DONE]\n\n");
 }
 

@@ -142,7 +142,7 @@ static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(
     append(log, CHANNEL_CONTENT, "");
     struct msg_done end = {.n_tokens = 4, .finish = FINISH_LENGTH, .usage = {3, 4, 0, 2}, .tail = "tail", .tail_len = 4};
     openai_render_start(&out, &a);
-    openai_render_records(&out, &a, log, 0, 4);
+    openai_render_records(&out, &a, log, 4);
     openai_render_finish(&out, &a, &end);
     json_t *list = events(&out, &done);
     assert_true(done);
