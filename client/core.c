@@ -96,12 +96,13 @@ static bool usable(const struct client_core *core, int i, ms_t now) {
 }
 
 // The usable router with the fewest calls; turns around so that equals share. -1: none.
-static int choose(struct client_core *core, ms_t now) {
+static int choose(struct client_core *core, const struct call *c, ms_t now) {
     int best = -1;
     uint32_t n = core->options.n_routers;
     for (uint32_t k = 0; k < n; k++) {
         int i = (int)((core->next_router + k) % n);
-        if (usable(core, i, now) && (best < 0 || core->routers[i].calls < core->routers[best].calls)) best = i;
+        if (c->refused & 1u << i || !usable(core, i, now)) continue;
+        if (best < 0 || core->routers[i].calls < core->routers[best].calls) best = i;
     }
     if (best >= 0) core->next_router = (uint32_t)best + 1;
     return best;
@@ -160,7 +161,7 @@ static void try_place(struct client_core *core, struct call *c, ms_t now) {
         fail(core, c, &why);
         return;
     }
-    int router = choose(core, now);
+    int router = choose(core, c, now);
     if (router >= 0) {
         send_generate(core, c, router, now);
     } else if (now - c->waiting_since >= core->options.connect_ms) {
@@ -291,6 +292,7 @@ static void on_tokens(struct client_core *core, int router, const struct msg_tok
     }
     if (stream_rx_on_tokens(&c->rx, c->placed_on, m, c->log, &core->sink, now) != RX_EXTENDED) return;
     c->placements = 0;
+    c->refused = 0;
     core->changed(core->ctx, c);
 }
 
@@ -328,9 +330,17 @@ static void on_done(struct client_core *core, int router, const struct msg_done 
     }
 }
 
+// What one router says of itself alone; the others may see more of the cluster.
+static bool others_may(err_id id) { return id == ERR_UNAVAILABLE || id == ERR_MODEL_NOT_FOUND; }
+
 static void on_rejected(struct client_core *core, struct call *c, const struct msg_rejected *m, ms_t now) {
     if (m->error.id == ERR_DRAINING && core->options.n_routers > 1) {
         core->routers[c->router].avoid_until = now + CORE_AVOID_MS;
+        wait_again(core, c, now, now);
+        return;
+    }
+    c->refused |= 1u << c->router;
+    if (others_may(m->error.id) && choose(core, c, now) >= 0) {
         wait_again(core, c, now, now);
         return;
     }

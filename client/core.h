@@ -35,8 +35,9 @@ struct call {
     uint32_t placements;                                      // since the last new record
     uint32_t unanswered;                                      // Syncs and Hellos since its router last said anything to them
     char fingerprint[FINGERPRINT_SIZE];                       // that its records come from: only that may go on
-    uint32_t moves; // from one router's life to another's: told in Generate, so that later attempts win
-    uint32_t left;  // bits of routers that it left: they get Cancel when they come back
+    uint32_t moves;   // from one router's life to another's: told in Generate, so that later attempts win
+    uint32_t refused; // bits of routers that couldn't serve it: another one may
+    uint32_t left;    // bits of routers that it left: they get Cancel when they come back
     // what readers see
     uint32_t accepted;   // how often Accepted came, or a later attempt was seen
     uint32_t attempts;   // different attempts seen

@@ -74,7 +74,7 @@ static void advance(struct program *p, ms_t now) {
         enter(p, ENDING, ENDING_MS, now);
         front_hand_over(p->front, now);
     }
-    bool idle = p->stage == ENDING || (p->stage == DRAINING && router_core_idle(p->core));
+    bool idle = p->stage == ENDING || (p->stage == DRAINING && router_core_may_end(p->core));
     if (idle && (front_idle(p->front) || (p->stage == ENDING && now >= p->stage_until))) finish(p);
 }
 

@@ -16,7 +16,7 @@ struct router_core {
     struct sink outside; // the shell's
     struct sink wire;    // ours: notes that a link was spoken to, then `outside`
     struct session_output output;
-    ms_t now; // of the event being handled
+    ms_t now, started_at; // of the event being handled
 
     struct table links, sessions, names; // names: candidates by kind and name
     struct list link_list, session_list, candidates;

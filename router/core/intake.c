@@ -115,12 +115,13 @@ static struct session *admit_or_refuse(struct router_core *core, struct deployme
     struct expectation x = expect(d, g);
     struct admission_request a = {.prompt = x.prompt, .decode = x.decode};
     a.budget_s = deadline_ms ? deadline_ms / 1000.0 : DEADLINE_NONE_S;
-    a.unconditional = g->pin[0] || (!relayed && g->fingerprint[0]); // a stream that somebody has part of goes on
+    bool goes_on = !relayed && g->fingerprint[0]; // somebody has part of it: it waits like one whose worker has died
+    a.unconditional = g->pin[0] || goes_on;
     struct route_request r = foresee(g, relayed, x, a.budget_s);
     if (g->pin[0] && !intake_pin(core, d, g, 0, NULL, &r.pin_elsewhere, &why)) return refuse(core, g, &why, 0, rejected);
     struct region_request region = {.route = &r, .work = region_work(x.prompt, x.decode)};
     struct pool *pool = region_choose(d, &region);
-    if (pool == NULL && (relayed || !admission_hopeful(d, now))) {
+    if (pool == NULL && (relayed || (!goes_on && !admission_hopeful(d, now)))) {
         error_set(&why, ERR_UNAVAILABLE, "no replica of %s is ready", d->model);
         return refuse(core, g, &why, 1000, rejected);
     }

@@ -45,7 +45,8 @@ struct deployment *models_add(struct router_core *core, const char *model, const
     copy_name(d->model, model);
     copy_name(d->name, deployment);
     d->share.weight = 1;
-    d->ready_at = MS_NEVER;
+    // Just started: it knows of nobody yet, and those who serve it are dialling.
+    d->ready_at = core->now - core->started_at <= SEEN_LATELY_MS ? core->now : MS_NEVER;
     wait_queue_init(&d->homeless);
     core->deployments[core->n_deployments++] = d;
     return d;

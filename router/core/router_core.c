@@ -135,7 +135,7 @@ struct router_core *router_core_create(const struct router_core_options *options
     core->outside = *sink;
     core->wire = (struct sink){core, wire_send};
     core->output = *sessions;
-    core->now = now;
+    core->now = core->started_at = now;
     list_init(&core->link_list);
     list_init(&core->session_list);
     list_init(&core->candidates);
@@ -257,3 +257,11 @@ void router_core_drain(struct router_core *core, ms_t now) {
 }
 
 bool router_core_idle(const struct router_core *core) { return core->sessions.count == 0; }
+
+bool router_core_may_end(const struct router_core *core) {
+    LIST_FOREACH(node, &core->session_list) {
+        const struct session *s = LIST_ENTRY(node, struct session, node);
+        if (s->local || s->requester) return false;
+    }
+    return true;
+}

@@ -138,6 +138,8 @@ void router_core_leave(struct router_core *core, ms_t now);
 // Then: refuse new sessions (ERR_DRAINING), finish those there are.
 void router_core_drain(struct router_core *core, ms_t now);
 bool router_core_idle(const struct router_core *core); // no session left
+// No session is left that anybody waits for. Those parked for a requester that is gone are found at their workers as well.
+bool router_core_may_end(const struct router_core *core);
 
 // --- what people ask.
 struct model_view {

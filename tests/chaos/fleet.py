@@ -16,6 +16,7 @@ cluster: chaos
 regions:
   north: {{weight: 50}}
   south: {{weight: 50}}
+models: {{chaos: {{deployments: {{main: {{}}}}}}}}
 timers: {{{timers}}}
 """
 

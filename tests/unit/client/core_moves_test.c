@@ -122,6 +122,32 @@ static void a_forgotten_call_starts_anew_as_a_later_one(void **state) {
     end(&s);
 }
 
+static void reject(struct script *s, err_id id) {
+    struct msg m = {.kind = MSG_REJECTED, .rejected = {.key = s->generate.key}};
+    error_set(&m.rejected.error, id, "no");
+    core_message(&s->core, serving(s), &m, s->now);
+    run(s, 100);
+}
+
+static void what_one_router_cannot_serve_is_asked_of_the_others_once(void **state) {
+    (void)state;
+    struct script s;
+    begin(&s);
+    int first = serving(&s);
+    reject(&s, ERR_UNAVAILABLE);
+    assert_int_equal(s.generates, 2);
+    assert_int_not_equal(serving(&s), first);
+    reject(&s, ERR_MODEL_NOT_FOUND);
+    assert_int_equal(s.generates, 2);
+    assert_true(s.call.state == CALL_ENDED && s.call.failure.id == ERR_MODEL_NOT_FOUND);
+    call_fini(&s.call);
+    begin(&s);
+    reject(&s, ERR_OVERLOADED); // the cluster's word, not one router's
+    assert_int_equal(s.generates, 1);
+    assert_true(s.call.state == CALL_ENDED && s.call.failure.id == ERR_OVERLOADED);
+    call_fini(&s.call);
+}
+
 static void what_an_earlier_attempt_still_sends_is_dropped(void **state) {
     (void)state;
     struct script s;
@@ -199,6 +225,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_wait_until_their_fingerprint_is_known),
         cmocka_unit_test(a_forgotten_call_starts_anew_as_a_later_one),
+        cmocka_unit_test(what_one_router_cannot_serve_is_asked_of_the_others_once),
         cmocka_unit_test(what_an_earlier_attempt_still_sends_is_dropped),
         cmocka_unit_test(records_bind_a_call_to_their_fingerprint_wherever_it_goes),
         cmocka_unit_test(a_call_without_records_may_go_on_with_any_fingerprint),

@@ -70,6 +70,46 @@ static void without_a_ready_replica_it_waits_for_one_that_loads_and_is_refused_w
     world_fini(&w);
 }
 
+static void a_stream_that_somebody_has_part_of_waits_even_when_all_are_long_gone(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), client = world_script(&w, ROLE_CLIENT, "", "", false);
+    world_run(&w, 900);
+    router_core_link_closed(w.core, a, w.now);
+    world_run(&w, 11000);
+    struct record r = {.token = 5, .text = "x", .text_len = 1};
+    struct msg m = script_client_generate(1);
+    snprintf(m.generate.fingerprint, FINGERPRINT_SIZE, "f");
+    m.generate.records = (struct records){.array = &r, .count = 1};
+    world_say(&w, client, &m);
+    assert_null(world_heard(&w, client, MSG_REJECTED));
+    struct msg cancel = {.kind = MSG_CANCEL, .cancel = {.key = m.generate.key}};
+    m = script_client_generate(2); // nobody has anything of this one yet
+    world_say(&w, client, &m);
+    assert_int_equal(world_heard(&w, client, MSG_REJECTED)->m.rejected.error.id, ERR_UNAVAILABLE);
+    world_say(&w, client, &cancel);
+    world_run(&w, 32000); // nobody acknowledges
+    world_fini(&w);
+}
+
+static void a_router_that_has_just_started_does_not_refuse_what_its_workers_may_serve_soon(void **state) {
+    struct world w;
+    struct router_core_options o;
+    world_options(&o);
+    o.n_shares = 1;
+    o.shares[0].share = 1;
+    snprintf(o.shares[0].model, NAME_SIZE, "m");
+    snprintf(o.shares[0].deployment, NAME_SIZE, "d");
+    world_init(&w, &o);
+    struct request *r = world_submit(&w, "m", 2, 8, 40, 0);
+    assert_false(r->refused);
+    link_id a = script_worker(&w, "a", 4);
+    struct msg_generate g = *script_generate(&w, a);
+    script_finish(&w, a, &g, 0, 2);
+    assert_true(r->done);
+    world_fini(&w);
+}
+
 static void the_limits_of_queue_tokens_and_streams_hold_at_and_past_them(void **state) {
     struct world w;
     struct router_core_options o;
@@ -271,6 +311,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_unknown_model_is_refused_with_the_known_ones_and_an_alias_is_known),
         cmocka_unit_test(without_a_ready_replica_it_waits_for_one_that_loads_and_is_refused_when_all_are_long_gone),
+        cmocka_unit_test(a_stream_that_somebody_has_part_of_waits_even_when_all_are_long_gone),
+        cmocka_unit_test(a_router_that_has_just_started_does_not_refuse_what_its_workers_may_serve_soon),
         cmocka_unit_test(the_limits_of_queue_tokens_and_streams_hold_at_and_past_them),
         cmocka_unit_test(a_leaving_router_is_not_ready_and_serves_on),
         cmocka_unit_test(a_draining_router_refuses_and_finishes),

@@ -328,6 +328,24 @@ static void a_relayed_request_is_never_forwarded_again(void **state) {
     world_fini(&w);
 }
 
+static void a_stream_whose_client_is_gone_does_not_hold_up_a_router_that_leaves(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), c = world_script(&w, ROLE_CLIENT, "", "", false);
+    struct msg m = script_client_generate(1);
+    m.generate.keep = true;
+    world_say(&w, c, &m);
+    struct msg_generate g = *script_generate(&w, a);
+    script_accepted(&w, a, &g);
+    router_core_drain(w.core, w.now);
+    assert_false(router_core_may_end(w.core));
+    router_core_link_closed(w.core, c, w.now);
+    assert_true(router_core_may_end(w.core));
+    assert_false(router_core_idle(w.core));
+    world_run(&w, 32000); // kept for it, in vain
+    world_fini(&w);
+}
+
 static void a_peer_hears_the_sum_of_the_own_regions_replicas(void **state) {
     struct world w;
     script_world(&w);
@@ -413,6 +431,7 @@ int main(void) {
         cmocka_unit_test(a_relayed_request_keeps_its_attempt_and_is_placed_once),
         cmocka_unit_test(of_two_relayed_attempts_the_later_wins),
         cmocka_unit_test(a_relayed_request_is_never_forwarded_again),
+        cmocka_unit_test(a_stream_whose_client_is_gone_does_not_hold_up_a_router_that_leaves),
         cmocka_unit_test(a_peer_hears_the_sum_of_the_own_regions_replicas),
         cmocka_unit_test(a_request_that_killed_a_worker_at_a_peer_and_one_here_is_refused),
         cmocka_unit_test(a_pin_goes_to_that_replica_only),
