@@ -258,6 +258,22 @@ class Cluster:
     def tiny(self, name, region, routers, *args, model="tiny"):
         return self.worker(name, region, routers, "--device", "cpu", "--threads", "1", "--model", model, "--path", MODEL, *args)
 
+    def group(self, name, region, routers, stages, *args, device="mock", model="mock"):
+        """One replica in several processes: [stage 0, stage 1, …]. args go to all of them."""
+        address = f"tcp://127.0.0.1:{free_port()}"
+        common = ["--parallel", f"pp={stages}", "--group", f"{name}-group", *args]
+        common += ["--device", "mock"] if device == "mock" else ["--device", "cpu", "--threads", "1", "--path", MODEL]
+        leader = self.worker(name, region, routers, "--model", model, "--group-listen", address, *common)
+        leader.group_args, leader.group_address = common, address
+        return [leader] + [self.follower(leader, stage) for stage in range(1, stages)]
+
+    def follower(self, leader, stage, *args):
+        """A stage for that leader: a new one, or one that comes back."""
+        flags = {"--stage": str(stage), "--leader": leader.group_address}
+        flags.update(zip(leader.group_args[::2], leader.group_args[1::2]))
+        flags.update(zip(args[::2], args[1::2]))
+        return self.worker(f"{leader.name}-{stage}", leader.region, [], *[x for pair in flags.items() for x in pair])
+
     def wait_ready(self, router, replicas, seconds=30):
         wait_for(lambda: router.metrics().get("shoal_router_replicas_ready", 0) >= replicas,
                  f"{router.name} has {replicas} ready replicas", seconds)

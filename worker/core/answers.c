@@ -6,14 +6,18 @@
 
 #include <stdio.h>
 
-void answer_rejected(struct worker_core *core, link_id link, const struct stream_key *key, const struct attempt *attempt,
-                     const struct error *error, uint32_t retry_after_ms) {
+static void reject(struct worker_core *core, link_id link, struct msg_rejected *rejected) {
     core->counters.rejected++;
     if (link == 0) return;
-    struct msg m = {.kind = MSG_REJECTED};
-    m.rejected = (struct msg_rejected){.key = *key, .attempt = *attempt, .error = *error, .retry_after_ms = retry_after_ms};
-    snprintf(m.rejected.replica, sizeof m.rejected.replica, "%s", core->options.name);
+    snprintf(rejected->replica, sizeof rejected->replica, "%s", core->options.name);
+    struct msg m = {.kind = MSG_REJECTED, .rejected = *rejected};
     core_send(core, link, &m);
+}
+
+void answer_rejected(struct worker_core *core, link_id link, const struct stream_key *key, const struct attempt *attempt,
+                     const struct error *error, uint32_t retry_after_ms) {
+    struct msg_rejected m = {.key = *key, .attempt = *attempt, .error = *error, .retry_after_ms = retry_after_ms};
+    reject(core, link, &m);
 }
 
 void answer_accepted(struct worker_core *core, struct stream *s) {
@@ -135,6 +139,13 @@ void answer_give_up(struct worker_core *core, struct stream *s, err_id id, const
     struct error e = {0};
     error_set(&e, id, "%s", sentence);
     answer_rejected(core, s->tx.link, &s->key, &s->tx.attempt, &e, 0);
+    answer_drop(core, s);
+}
+
+void answer_lost(struct worker_core *core, struct stream *s, const char *sentence, uint32_t kills) {
+    struct msg_rejected m = {.key = s->key, .attempt = s->tx.attempt, .kills = kills};
+    error_set(&m.error, ERR_WORKER_LOST, "%s", sentence);
+    reject(core, s->tx.link, &m);
     answer_drop(core, s);
 }
 

@@ -80,6 +80,8 @@ void answer_finish(struct worker_core *core, struct stream *s, enum finish finis
 void answer_drop(struct worker_core *core, struct stream *s);
 // A stream that has not ended is given up by this worker: Rejected, and gone.
 void answer_give_up(struct worker_core *core, struct stream *s, err_id id, const char *sentence);
+// … because a process that computed it is gone. kills: how many may have died of it.
+void answer_lost(struct worker_core *core, struct stream *s, const char *sentence, uint32_t kills);
 // Call when the sequence may have become idle: gives up what a stream that has ended or was dropped needs no more.
 void answer_settle(struct worker_core *core, struct stream *s);
 void answer_tick(struct worker_core *core); // all streams that are due

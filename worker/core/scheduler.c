@@ -337,6 +337,8 @@ static bool make_plan(struct scheduler *s, ms_t now) {
     *plan = (struct pending_plan){.step = s->next_step, .submitted_at = now, .entries = plan->entries};
     struct making m = {.plan = plan, .budget = s->step_tokens, .restore_deltas = s->restore_deltas};
     plan_builder_init(&m.builder, s->buffer, &s->caps, plan->step);
+    m.builder.head.group_epoch = s->group_epoch;
+    m.builder.head.micro_batch = (uint32_t)(plan->step % s->micro_batches);
     add_decode_rows(s, &m);
     for (uint32_t i = 0; i < s->n_running && m.budget > 0; i++)
         if (!sequence_decodes(s->running[i])) add_chunk(s, &m, s->running[i]);
@@ -387,6 +389,11 @@ void scheduler_abandon(struct scheduler *s) {
             scheduler_settle(s, plan->entries[i].seq);
         }
     }
+}
+
+void scheduler_revive(struct scheduler *s) {
+    CHECK(s->abandoned && s->n_plans == 0 && s->n_running + s->n_waiting == 0 && s->slots.n_free == s->slots.count);
+    s->abandoned = false;
 }
 
 // ---- invariants ----

@@ -47,6 +47,7 @@ struct pending_plan {
 struct scheduler {
     const struct worker_hooks *hooks;
     uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs, micro_batches;
+    uint32_t group_epoch;
     bool double_free; // WORKER_BUG_DOUBLE_FREE
     bool abandoned;   // the engine is gone
     bool tiny_chunks; // WORKER_ODD_CHUNK, for the next plans
@@ -95,6 +96,8 @@ void scheduler_settle(struct scheduler *s, struct sequence *seq);
 
 // The engine is gone: unanswered plans will never be answered, no hook is called any more.
 void scheduler_abandon(struct scheduler *s);
+// After scheduler_abandon(), when every sequence has ended: an engine is there again, empty. Steps are numbered on.
+void scheduler_revive(struct scheduler *s);
 
 // CHECKs what holds within the scheduler; the caller has filled block_refs ([blocks.count], used up) from all sequences.
 void scheduler_check(const struct scheduler *s, uint32_t *block_refs);

@@ -77,7 +77,8 @@ struct backend {
     void (*quiesce)(struct engine *engine);
     // Any thread: submitted steps end soon as FAILED with ERR_CANCELLED. The slots they touched must be opened again.
     void (*abort)(struct engine *engine);
-    // A new group of workers, weights kept; plans of other epochs are refused from now on. The engine must be idle.
+    // A new group of workers, weights kept; plans of other epochs are refused from now on, and steps may be numbered anew.
+    // The engine must be idle.
     err_id (*regroup)(struct engine *engine, struct comm *comm, uint32_t epoch, struct error *e);
     void (*destroy)(struct engine **engine);
 };

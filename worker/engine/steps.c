@@ -87,6 +87,11 @@ bool steps_may_run(const struct steps *s, const struct step *step) {
     return false;
 }
 
+void steps_restart(struct steps *s) {
+    CHECK(s->count == 0);
+    s->any = false;
+}
+
 void steps_drop_last(struct steps *s) {
     CHECK(s->count > 0);
     s->count--;

@@ -39,6 +39,8 @@ void steps_pop(struct steps *s);
 // May this step's forward run: all of those before it have, and none of its rows takes a token that one of them has yet to
 // answer.
 bool steps_may_run(const struct steps *s, const struct step *step);
+// None is in flight; their numbers may begin again, in a new group.
+void steps_restart(struct steps *s);
 // Takes back the newest.
 void steps_drop_last(struct steps *s);
 bool step_samples(const struct step *step); // some row does

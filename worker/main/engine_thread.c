@@ -5,6 +5,7 @@
 #include "worker/engine/record.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 enum { COMMANDS_MAX = 65536, EVENTS_MAX = 256, WAIT_MS = 1000 };
 
-enum command_kind { COMMAND_OPEN, COMMAND_CLOSE, COMMAND_PLAN, COMMAND_STOP };
+enum command_kind { COMMAND_OPEN, COMMAND_CLOSE, COMMAND_PLAN, COMMAND_RESET, COMMAND_REGROUP, COMMAND_STOP };
 
 // OPEN owns its copies; a PLAN's bytes lie in a buffer of the ring that cycles with the plans in flight.
 struct command {
@@ -24,6 +25,7 @@ struct command {
     uint64_t step;
     uint32_t plan;
     size_t plan_len;
+    uint32_t epoch; // REGROUP
 };
 
 struct engine_thread {
@@ -34,12 +36,15 @@ struct engine_thread {
     uint32_t n_plans; // buffers in the rings below: one more than can be in flight
     uint8_t **plans;
     struct engine_step_token **results; // as many rows as the engine's limit, set before READY
+    atomic_uint life;                   // how often it was suspended; what belongs to an earlier life is dropped
     // loop thread
     uint32_t plan_next;
     bool ready; // the engine exists and may be aborted
     // engine thread
     struct engine *engine;
     uint32_t result_next;
+    uint32_t own_life;              // that the commands being run belong to
+    bool *open;                     // [slots]
     uint32_t queue_head, queue_len; // steps submitted to the backend and unanswered
     uint64_t *queue_steps;
     // written by the engine thread before READY
@@ -78,34 +83,66 @@ static void measure_rates(struct engine_thread *t) {
 
 static err_id bring_up(struct engine_thread *t, struct error *e) {
     const struct backend *b = t->options.backend;
-    TRY(b->create(&t->options.engine, NULL, &t->engine, e));
+    TRY(b->create(&t->options.engine, t->options.comm, &t->engine, e));
     TRY(b->load(t->engine, on_progress, t, e));
     TRY(b->warmup(t->engine, e));
     t->info = *b->info(t->engine);
     b->fingerprint(t->engine, t->fingerprint);
     measure_rates(t);
     if (t->options.record_path != NULL) TRY(record_wrap(&t->engine, &t->options.engine, t->options.record_path, e));
+    t->open = xcalloc(t->info.limits.slots, sizeof *t->open);
     for (uint32_t i = 0; i < t->n_plans; i++) t->results[i] = xcalloc(t->info.limits.caps.rows, sizeof *t->results[i]);
     return ERR_NONE;
 }
 
-static bool run_command(struct engine_thread *t, struct command *c, struct error *e) {
+static bool open_slot(struct engine_thread *t, const struct command *c, struct error *e) {
+    struct engine_slot_params params = {
+        .sampling = *c->sampling, .tokens = c->tokens, .n_tokens = c->n_tokens, .n_prompt = c->n_prompt};
+    t->open[c->slot] = true;
+    return t->engine->ops->slot_open(t->engine, c->slot, &params, e) == ERR_NONE;
+}
+
+static void close_slot(struct engine_thread *t, uint32_t slot) {
+    t->engine->ops->slot_close(t->engine, slot);
+    t->open[slot] = false;
+}
+
+// Empties the engine; its next life begins.
+static void reset(struct engine_thread *t) {
+    t->engine->ops->quiesce(t->engine);
+    t->queue_head = t->queue_len = 0;
+    for (uint32_t i = 0; i < t->info.limits.slots; i++)
+        if (t->open[i]) close_slot(t, i);
+    t->own_life++;
+}
+
+static bool regroup(struct engine_thread *t, uint32_t epoch, struct error *e) {
+    if (t->engine->ops->regroup(t->engine, t->options.comm, epoch, e) != ERR_NONE) return false;
+    struct engine_event event = {.kind = ENGINE_EVENT_REGROUPED, .epoch = epoch};
+    emit(t, &event);
+    return true;
+}
+
+static bool run_plan(struct engine_thread *t, const struct command *c, struct error *e) {
     const struct backend *b = t->engine->ops;
-    bool ok = true;
-    if (c->kind == COMMAND_OPEN) {
-        struct engine_slot_params params = {
-            .sampling = *c->sampling, .tokens = c->tokens, .n_tokens = c->n_tokens, .n_prompt = c->n_prompt};
-        ok = b->slot_open(t->engine, c->slot, &params, e) == ERR_NONE;
-        free(c->sampling);
-        free(c->tokens);
-    } else if (c->kind == COMMAND_CLOSE) {
-        b->slot_close(t->engine, c->slot);
-    } else if (c->kind == COMMAND_PLAN) {
-        ok = b->submit(t->engine, t->plans[c->plan], c->plan_len, e) == ENGINE_OK &&
-             b->sample(t->engine, c->step, NULL, NULL, e) == ENGINE_OK;
-        if (ok) t->queue_steps[(t->queue_head + t->queue_len++) % t->n_plans] = c->step;
-    }
-    return ok;
+    if (b->submit(t->engine, t->plans[c->plan], c->plan_len, e) != ENGINE_OK) return false;
+    if (b->sample(t->engine, c->step, NULL, NULL, e) != ENGINE_OK) return false;
+    t->queue_steps[(t->queue_head + t->queue_len++) % t->n_plans] = c->step;
+    return true;
+}
+
+static bool is_stale(struct engine_thread *t) { return t->own_life != atomic_load(&t->life); }
+
+static bool run_command(struct engine_thread *t, struct command *c, struct error *e) {
+    bool ok = true, stale = is_stale(t);
+    if (c->kind == COMMAND_RESET) reset(t);
+    if (c->kind == COMMAND_REGROUP && !stale) ok = regroup(t, c->epoch, e);
+    if (c->kind == COMMAND_OPEN && !stale) ok = open_slot(t, c, e);
+    if (c->kind == COMMAND_CLOSE && !stale) close_slot(t, c->slot);
+    if (c->kind == COMMAND_PLAN && !stale) ok = run_plan(t, c, e);
+    free(c->sampling);
+    free(c->tokens);
+    return ok || is_stale(t); // aborted
 }
 
 static void take_row(struct engine_step_token *out, const struct engine_row_result *row) {
@@ -125,12 +162,17 @@ static bool answer_step(struct engine_thread *t, struct error *e) {
     struct engine_result result;
     enum engine_answer answer = t->engine->ops->result(t->engine, step, WAIT_MS, &result, e);
     if (answer == ENGINE_PENDING) return true;
+    if (answer != ENGINE_OK && is_stale(t)) { // aborted: the RESET is on its way
+        t->queue_len = 0;
+        return true;
+    }
     if (answer != ENGINE_OK) return false;
     struct engine_step_token *tokens = t->results[t->result_next];
     t->result_next = (t->result_next + 1) % t->n_plans;
     t->queue_head = (t->queue_head + 1) % t->n_plans;
     t->queue_len--;
     struct engine_event event = {.kind = ENGINE_EVENT_STEP, .step = step, .tokens = tokens, .took_us = result.elapsed_us};
+    event.epoch = t->own_life;
     for (uint32_t i = 0; i < result.n_rows; i++)
         if (result.rows[i].n_tokens > 0 || result.rows[i].numeric_error)
             take_row(&tokens[event.n_tokens++], &result.rows[i]);
@@ -184,6 +226,7 @@ struct engine_thread *engine_thread_start(const struct engine_thread_options *op
 static void push(struct engine_thread *t, const struct command *c) {
     CHECK(spsc_push(&t->commands, c)); // bounded by the slots and plans that the core has
     CHECK(sem_post(&t->work) == 0);
+    if (t->options.comm != NULL) t->options.nudge(t->options.comm);
 }
 
 void engine_thread_stop(struct engine_thread **handle) {
@@ -204,6 +247,7 @@ void engine_thread_stop(struct engine_thread **handle) {
     free(t->plans);
     free(t->results);
     free(t->queue_steps);
+    free(t->open);
     spsc_fini(&t->commands);
     spsc_fini(&t->events);
     sem_destroy(&t->work);
@@ -211,9 +255,23 @@ void engine_thread_stop(struct engine_thread **handle) {
 }
 
 bool engine_thread_next(struct engine_thread *t, struct engine_event *event) {
-    bool any = spsc_pop(&t->events, event);
-    t->ready |= any && event->kind == ENGINE_EVENT_READY;
-    return any;
+    while (spsc_pop(&t->events, event)) {
+        t->ready |= event->kind == ENGINE_EVENT_READY;
+        if (event->kind != ENGINE_EVENT_STEP || event->epoch == atomic_load(&t->life)) return true;
+    }
+    return false;
+}
+
+void engine_thread_suspend(struct engine_thread *t) {
+    struct command reset = {.kind = COMMAND_RESET};
+    atomic_fetch_add(&t->life, 1);
+    if (t->ready) t->engine->ops->abort(t->engine);
+    push(t, &reset);
+}
+
+void engine_thread_regroup(struct engine_thread *t, uint32_t epoch) {
+    struct command regroup = {.kind = COMMAND_REGROUP, .epoch = epoch};
+    push(t, &regroup);
 }
 
 const struct engine_info *engine_thread_info(const struct engine_thread *t) { return &t->info; }

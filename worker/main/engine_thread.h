@@ -9,10 +9,11 @@
 struct engine_thread;
 
 enum engine_event_kind {
-    ENGINE_EVENT_PROGRESS, // loading: bytes_done of bytes_total
-    ENGINE_EVENT_READY,    // info and fingerprint are set
-    ENGINE_EVENT_STEP,     // a step's tokens
-    ENGINE_EVENT_FAILED,   // sticky: nothing more will come; the process must end
+    ENGINE_EVENT_PROGRESS,  // loading: bytes_done of bytes_total
+    ENGINE_EVENT_READY,     // info and fingerprint are set
+    ENGINE_EVENT_STEP,      // a step's tokens
+    ENGINE_EVENT_REGROUPED, // the engine is empty and in this epoch
+    ENGINE_EVENT_FAILED,    // sticky: nothing more will come; the process must end
 };
 
 struct engine_step_token {
@@ -26,6 +27,7 @@ struct engine_step_token {
 struct engine_event {
     enum engine_event_kind kind;
     struct engine_load_progress progress;
+    uint32_t epoch; // REGROUPED; of a STEP: the life of the engine that it belongs to
     uint64_t step;
     uint32_t n_tokens; // sampling rows of the plan, in row order
     uint32_t took_us;
@@ -35,7 +37,9 @@ struct engine_event {
 
 struct engine_thread_options {
     const struct backend *backend;
-    struct engine_opts engine; // engine.model must outlive loading
+    struct engine_opts engine;        // engine.model must outlive loading
+    struct comm *comm;                // of a group; NULL = none
+    void (*nudge)(struct comm *comm); // with comm: ends the engine's wait for the other members; safe on the loop thread
     uint32_t plans_in_flight;
     size_t plan_bytes_max;
     const char *record_path; // a new file for the engine's calls (shoal-model replay); NULL = none
@@ -50,6 +54,10 @@ void engine_thread_stop(struct engine_thread **t);
 
 // Loop thread. The next event, if any; a STEP event's tokens stay valid until the next call.
 bool engine_thread_next(struct engine_thread *t, struct engine_event *event);
+// What the engine holds is void: running steps are aborted, what was handed over before is dropped, no STEP event of before
+// comes any more, open slots are closed. Then engine_thread_regroup().
+void engine_thread_suspend(struct engine_thread *t);
+void engine_thread_regroup(struct engine_thread *t, uint32_t epoch); // answered by REGROUPED
 // After READY.
 const struct engine_info *engine_thread_info(const struct engine_thread *t);
 const char *engine_thread_fingerprint(const struct engine_thread *t);

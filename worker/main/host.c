@@ -7,7 +7,10 @@
 #include "common/sys/process.h"
 #include "worker/engine/table.h"
 #include "worker/link/router_links.h"
+#include "worker/group/comm.h"
+#include "worker/group/leader_engine.h"
 #include "worker/main/engine_thread.h"
+#include "worker/main/leader_host.h"
 #include "worker/main/stream_text.h"
 #include "worker/main/worker_http.h"
 #include "worker/model/model.h"
@@ -31,7 +34,9 @@ struct host {
     struct model *model;     // until loaded; NULL for the mock
     struct model_text *text; // NULL for the mock
     struct text_source text_source;
-    struct engine_thread *engine;
+    struct engine_thread *engine; // of a group: started when all stages are there
+    struct leader_host *group;    // NULL: all layers are in this process
+    uint64_t weights_bytes, loads;
     struct worker_token *tokens; // a step's, as the core wants them
     struct router_links *links;
     struct worker_core *core;
@@ -105,18 +110,23 @@ static void on_progress(struct host *h, const struct engine_load_progress *p) {
     worker_core_loading(h->core, part, eta_ms, clock_ms());
 }
 
-static void on_ready(struct host *h) {
+static void serve(struct host *h) {
     char text[FINGERPRINT_SIZE];
     float prefill, decode;
     fingerprint(h, text);
     engine_thread_rates(h->engine, &prefill, &decode);
-    model_close(&h->model);
     const struct engine_info *info = engine_thread_info(h->engine);
     log_info("worker_ready",
              "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
              h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
              (double)prefill, (double)decode);
     worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
+}
+
+static void on_loaded(struct host *h) {
+    model_close(&h->model);
+    h->loads++;
+    if (h->group == NULL) serve(h); // else when its other stages are loaded too
 }
 
 static void on_step(struct host *h, const struct engine_event *event) {
@@ -140,7 +150,8 @@ static void on_engine(uv_async_t *async) {
     struct engine_event event;
     while (!h->ended && engine_thread_next(h->engine, &event)) {
         if (event.kind == ENGINE_EVENT_PROGRESS) on_progress(h, &event.progress);
-        if (event.kind == ENGINE_EVENT_READY) on_ready(h);
+        if (event.kind == ENGINE_EVENT_READY) on_loaded(h);
+        if (event.kind == ENGINE_EVENT_REGROUPED) leader_host_regrouped(h->group, event.epoch);
         if (event.kind == ENGINE_EVENT_STEP) on_step(h, &event);
         if (event.kind == ENGINE_EVENT_FAILED) {
             log_error("engine_failed", "reason=%s", error_text(&event.error));
@@ -151,6 +162,52 @@ static void on_engine(uv_async_t *async) {
 }
 
 static void wake(void *ctx) { uv_async_send(ctx); }
+
+// --- the group
+
+static err_id start_engine(struct host *h, struct error *e);
+
+static struct engine_thread *on_group_start(void *ctx) {
+    struct host *h = ctx;
+    struct error e = {0};
+    h->started_at = clock_ms();
+    worker_core_loading(h->core, 0, 0, clock_ms());
+    if (start_engine(h, &e) == ERR_NONE) return h->engine;
+    log_error("engine_failed", "reason=%s", error_text(&e));
+    end(h, 1);
+    return NULL;
+}
+
+static void on_group_up(void *ctx, uint32_t epoch, uint32_t n, const struct member *members) {
+    struct host *h = ctx;
+    worker_core_group(h->core, epoch, n, members, clock_ms());
+    serve(h);
+}
+
+static void on_group_lost(void *ctx, const char *sentence) {
+    worker_core_suspended(((struct host *)ctx)->core, sentence, clock_ms());
+}
+
+static err_id open_group(struct host *h, const struct engine_mem *mem, struct error *e) {
+    struct leader_host_options o = {.loop = &h->loop,
+                                    .settings = h->settings,
+                                    .backend = h->backend,
+                                    .model = h->model,
+                                    .engine = &h->engine_opts,
+                                    .blocks = mem->blocks,
+                                    .ctx = h,
+                                    .start = on_group_start,
+                                    .up = on_group_up,
+                                    .lost = on_group_lost};
+    return leader_host_create(&o, &h->group, e);
+}
+
+static void figures(void *ctx, struct group_figures *out) {
+    struct host *h = ctx;
+    *out = (struct group_figures){.stages = h->settings->group.stages, .up = true, .weights_bytes = h->weights_bytes};
+    if (h->group) leader_host_figures(h->group, out);
+    out->loads = h->loads;
+}
 
 // --- the loop
 
@@ -214,6 +271,7 @@ static err_id open_model(struct host *h, struct error *e) {
                          s->deployment);
     if (mock) {
         if (h->engine_opts.context == 0) h->engine_opts.context = 32768;
+        if (s->group.stages > 1) TRY(member_layers(s, NULL, &h->engine_opts, e));
         h->text_source = (struct text_source){.vocab = h->engine_opts.mock.vocab, .mock_eos = h->engine_opts.mock.eos};
         return ERR_NONE;
     }
@@ -223,6 +281,8 @@ static err_id open_model(struct host *h, struct error *e) {
     const struct model_spec *spec = model_spec(h->model);
     if (h->engine_opts.context == 0 || h->engine_opts.context > spec->context) h->engine_opts.context = spec->context;
     h->engine_opts.model = h->model;
+    if (s->group.stages > 1) TRY(member_layers(s, h->model, &h->engine_opts, e));
+    h->weights_bytes = member_bytes(h->model, &h->engine_opts);
     h->text_source = (struct text_source){.model = h->text, .vocab = spec->vocab};
     return ERR_NONE;
 }
@@ -252,6 +312,7 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     o->step_tokens = s->step_tokens;
     o->chunk_tokens = s->chunk_tokens;
     o->plans_in_flight = s->plans_in_flight;
+    o->micro_batches = s->group.stages > 1 ? s->micro_batches : 1;
     o->queue_max = s->queue_max;
     o->orphan_tokens = 256;
     o->grace_ms = s->grace_ms;
@@ -263,7 +324,9 @@ static err_id start_engine(struct host *h, struct error *e) {
     uint32_t rows = s->max_seqs, tokens = s->step_tokens;
     uint32_t indexes = (h->engine_opts.context + h->engine_opts.block_tokens - 1) / h->engine_opts.block_tokens;
     struct plan_caps caps = {rows, tokens, rows * 2 + tokens + indexes, rows};
-    struct engine_thread_options o = {.backend = h->backend,
+    struct engine_thread_options o = {.backend = h->group ? &group_backend : h->backend,
+                                      .comm = h->group ? leader_host_comm(h->group) : NULL,
+                                      .nudge = comm_nudge,
                                       .engine = h->engine_opts,
                                       .plans_in_flight = s->plans_in_flight,
                                       .plan_bytes_max = plan_bytes_max(&caps),
@@ -294,10 +357,14 @@ static err_id open_all(struct host *h, struct error *e) {
                                        .core = h->core,
                                        .links = h->links,
                                        .drain = drain,
+                                       .figures = figures,
                                        .ctx = h};
     TRY(worker_http_create(&http, &h->http, e));
     TRY(router_links_run(h->links, h->core, e));
-    TRY(start_engine(h, e));
+    if (h->settings->group.stages > 1)
+        TRY(open_group(h, &mem, e));
+    else
+        TRY(start_engine(h, e));
     uv_prepare_start(&h->turn, on_turn);
     uv_timer_start(&h->timer, on_timer, 1, 0);
     return ERR_NONE;
@@ -306,6 +373,7 @@ static err_id open_all(struct host *h, struct error *e) {
 static void close_all(struct host *h) {
     worker_http_destroy(&h->http);
     engine_thread_stop(&h->engine);
+    leader_host_destroy(&h->group);
     router_links_destroy(&h->links);
     uv_close((uv_handle_t *)&h->turn, NULL);
     uv_close((uv_handle_t *)&h->timer, NULL);

@@ -3,6 +3,14 @@
 #include "common/sys/config.h"
 #include "worker/engine/types.h"
 
+struct host_group {         // pipeline stages in processes of their own
+    uint32_t stages, stage; // stages 1: no group; stage 0 leads it
+    char name[NAME_SIZE];
+    const char *listen;              // where followers dial the leader, and a stage the one behind it
+    const char *leader;              // followers: its address
+    uint32_t layer_first, layer_end; // 0, 0: as all stages reckon alike
+};
+
 struct host_settings {
     struct cluster_config config;
     char name[NAME_SIZE], region[NAME_SIZE], zone[NAME_SIZE];
@@ -14,6 +22,8 @@ struct host_settings {
     struct config_discover routers;
     const char *admin, *metrics; // addresses, or NULL
     const char *record;          // file for step plans, or NULL
+    struct host_group group;
+    uint32_t micro_batches; // of a group
     uint32_t max_seqs, step_tokens, chunk_tokens, queue_max, plans_in_flight, grace_ms;
     uint64_t kept_bytes_max;
     uint32_t drain_deadline_ms;

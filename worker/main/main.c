@@ -4,7 +4,10 @@
 #include "common/sys/flags.h"
 #include "common/sys/process.h"
 #include "worker/engine/table.h"
+#include "worker/group/message.h"
+#include "worker/main/follower_host.h"
 #include "worker/main/host.h"
+#include "worker/model/split.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +15,8 @@
 #include <unistd.h>
 
 struct command_line {
+    const char *parallel, *group, *group_listen, *leader, *layers;
+    uint32_t stage, micro_batches, mock_layers;
     const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level;
     struct flag_list routers;
     bool check_config, print_config;
@@ -37,6 +42,19 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"path", FLAG_STRING, &c->path, "DIR", "the model's folder (instead of the deployment's path)", NULL, 0, 0, false},
         {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0,
          false},
+        {"parallel", FLAG_STRING, &c->parallel, "pp=N", "this is one of N pipeline stages, processes that serve together",
+         NULL, 0, 0, false},
+        {"stage", FLAG_U32, &c->stage, "K", "which stage: 0, the leader, which has the other flags too, to N-1", NULL, 0,
+         GROUP_STAGES_MAX - 1, false},
+        {"group", FLAG_STRING, &c->group, "NAME", "the stages' common name", NULL, 0, 0, false},
+        {"group-listen", FLAG_STRING, &c->group_listen, "ADDRESS",
+         "stage 0: where the others dial it; stages from 2: where the one before does [tcp://127.0.0.1:0]", NULL, 0, 0,
+         false},
+        {"leader", FLAG_STRING, &c->leader, "ADDRESS", "stages from 1: the leader's --group-listen", NULL, 0, 0, false},
+        {"layers", FLAG_STRING, &c->layers, "A-B", "this stage's layers, instead of a split by their cost", NULL, 0, 0,
+         false},
+        {"micro-batches", FLAG_U32, &c->micro_batches, "N", "of a group: steps under way at once; 0: one for each stage",
+         NULL, 0, ENGINE_DEPTH, false},
         {"threads", FLAG_U32, &c->threads, "N", "threads of the CPU engine; 0: as many as it may use", NULL, 0, 1024, false},
         {"max-seqs", FLAG_U32, &c->max_seqs, "N", "sequences computed at once", NULL, 1, 4096, false},
         {"max-context", FLAG_U32, &c->max_context, "TOKENS", "longest prompt and answer; 0: the model's", NULL, 0, 1 << 24,
@@ -46,7 +64,8 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "token budget of one step", NULL, 1, 1 << 16, false},
         {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "longest part of one prompt in a step", NULL, 1, 1 << 16,
          false},
-        {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead", NULL, 1, ENGINE_DEPTH, false},
+        {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead (a group: see --micro-batches)", NULL, 1,
+         ENGINE_DEPTH, false},
         {"queue", FLAG_U32, &c->queue, "N", "streams that may wait for a slot", NULL, 0, 1 << 16, false},
         {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: a step takes at least this long", NULL, 0, 60000,
          false},
@@ -60,6 +79,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
         {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them",
          NULL, 0, 0, false},
+        {"mock-layers", FLAG_U32, &c->mock_layers, "N", "mock: layers; 0: one for each stage", NULL, 0, 1024, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
         {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL,
@@ -74,7 +94,11 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         .summary = "Serves one model to the routers it dials.",
         .examples = "  shoal-worker --router tcp://127.0.0.1:7700 --model tiny --path deploy/local/model\n"
                     "  shoal-worker --config cluster.yaml --region north --model r1@blue --device cpu\n"
-                    "  shoal-worker --router tcp://127.0.0.1:7700 --model m --device mock --mock-decode-ms 20\n",
+                    "  shoal-worker --router tcp://127.0.0.1:7700 --model m --device mock --mock-decode-ms 20\n"
+                    "two stages of one replica:\n"
+                    "  shoal-worker --parallel pp=2 --group g --group-listen tcp://127.0.0.1:7800 --path DIR --model tiny "
+                    "--router tcp://127.0.0.1:7700\n"
+                    "  shoal-worker --parallel pp=2 --group g --stage 1 --leader tcp://127.0.0.1:7800 --path DIR\n",
         .flags = flags,
         .n_flags = ARRAY_LEN(flags),
     };
@@ -126,12 +150,41 @@ static err_id choose_routers(struct host_settings *s, const struct command_line 
     return ERR_NONE;
 }
 
+static err_id choose_group(struct host_settings *s, const struct command_line *c, struct error *e) {
+    struct host_group *g = &s->group;
+    g->stages = 1;
+    if (c->parallel) TRY(split_parse(c->parallel, &g->stages, e));
+    bool meant = c->group || c->group_listen || c->leader || c->layers || c->stage > 0 || c->micro_batches > 0;
+    if (g->stages == 1 && meant)
+        return error_set(e, ERR_CONFIG,
+                         "--group, --stage, --group-listen, --leader, --layers and --micro-batches need "
+                         "--parallel pp=N with N above 1");
+    if (g->stages == 1) return ERR_NONE;
+    g->stage = c->stage;
+    g->leader = c->leader;
+    g->listen = c->group_listen ? c->group_listen : "tcp://127.0.0.1:0";
+    if (c->stage >= g->stages)
+        return error_set(e, ERR_CONFIG, "--stage %u: the stages of --parallel %s are 0 to %u", c->stage, c->parallel,
+                         g->stages - 1);
+    TRY(copy_name(g->name, c->group ? c->group : "", "--group", e));
+    if (g->stage == 0 && c->leader) return error_set(e, ERR_CONFIG, "stage 0 is the leader: leave --leader out");
+    if (g->stage == 0 && !c->group_listen)
+        return error_set(e, ERR_CONFIG, "stage 0 needs --group-listen ADDRESS, where the other stages dial it");
+    if (g->stage > 0 && !c->leader)
+        return error_set(e, ERR_CONFIG, "stage %u needs --leader ADDRESS, the --group-listen of stage 0", g->stage);
+    if (c->layers) TRY(split_parse_layers(c->layers, &g->layer_first, &g->layer_end, e));
+    uint32_t most = g->stages < ENGINE_DEPTH ? g->stages : ENGINE_DEPTH;
+    s->micro_batches = s->plans_in_flight = c->micro_batches > 0 ? c->micro_batches : most;
+    return ERR_NONE;
+}
+
 static void set_mock(struct engine_mock_opts *m, const struct command_line *c) {
     m->prefill_tokens_s = (float)c->mock_prefill;
     m->decode_ms = (float)c->mock_decode_ms;
     m->vocab = 512;
     m->eos = 257; // beyond the bytes that stand for text
     m->eos_every = c->mock_answer;
+    m->layers = c->mock_layers;
     m->n_crash = sizeof mock_crash_word - 1;
     for (uint32_t i = 0; i < m->n_crash; i++) m->crash[i] = (uint8_t)mock_crash_word[i];
 }
@@ -143,8 +196,12 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     TRY(copy_name(s->region, c->region, "--region", e));
     if (c->zone) TRY(copy_name(s->zone, c->zone, "--zone", e));
     s->device = c->device;
-    TRY(choose_model(s, c, e));
-    TRY(choose_routers(s, c, e));
+    s->plans_in_flight = c->plans;
+    TRY(choose_group(s, c, e));
+    bool leads = s->group.stage == 0;
+    if (leads || c->model || s->config.n_models == 1) TRY(choose_model(s, c, e));
+    if (leads) TRY(choose_routers(s, c, e));
+    if (s->path == NULL) s->path = c->path;
     s->admin = c->admin;
     s->metrics = c->metrics;
     s->record = c->record;
@@ -152,7 +209,6 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     s->step_tokens = c->step_tokens < c->max_seqs ? c->max_seqs : c->step_tokens; // every sequence must fit a step
     s->chunk_tokens = c->chunk_tokens;
     s->queue_max = c->queue;
-    s->plans_in_flight = c->plans;
     s->grace_ms = c->grace_ms;
     s->kept_bytes_max = c->kept_bytes;
     s->drain_deadline_ms = c->drain_ms;
@@ -162,6 +218,7 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
                                      .kv_bytes = c->kv_bytes,
                                      .step_min_ms = c->step_min_ms};
     set_mock(&s->engine.mock, c);
+    if (s->engine.mock.layers == 0) s->engine.mock.layers = s->group.stages;
     return ERR_NONE;
 }
 
@@ -190,5 +247,5 @@ int main(int argc, char **argv) {
         return 2;
     }
     process_start("shoal-worker", settings.name, c.log_level, &settings.config);
-    return host_run(&settings);
+    return settings.group.stage > 0 ? follower_run(&settings) : host_run(&settings);
 }

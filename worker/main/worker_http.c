@@ -49,6 +49,8 @@ struct worker_http {
     GAUGES(X)
 #undef X
     struct series *routers_connected;
+    struct series *loads, *weights_bytes, *group_up, *group_epoch, *reforms, *active, *overlap;
+    struct metric *busy; // seconds, by stage
 };
 
 static struct series *add(struct metrics *m, const char *name, const char *help, enum metric_kind kind) {
@@ -56,8 +58,7 @@ static struct series *add(struct metrics *m, const char *name, const char *help,
     return metric_series(metrics_add(m, &spec), NULL);
 }
 
-static void register_all(struct worker_http *h) {
-    h->registry = metrics_create();
+static void register_core(struct worker_http *h) {
 #define X(field, name, help) h->field = add(h->registry, "shoal_worker_" name, help, METRIC_COUNTER);
     COUNTERS(X)
 #undef X
@@ -67,11 +68,36 @@ static void register_all(struct worker_http *h) {
     h->routers_connected = add(h->registry, "shoal_worker_routers_connected", "Routers connected now", METRIC_GAUGE);
 }
 
+static struct metric_spec seconds(const char *name, const char *help) {
+    return (struct metric_spec){.name = name, .help = help, .kind = METRIC_COUNTER, .scale = 1e-6};
+}
+
+static void register_group(struct worker_http *h) {
+    struct metrics *m = h->registry;
+    h->loads = add(m, "shoal_worker_loads_total", "How often weights were read", METRIC_COUNTER);
+    h->weights_bytes = add(m, "shoal_worker_weights_bytes", "Bytes of its tensors in the model's files", METRIC_GAUGE);
+    struct group_figures f;
+    h->options.figures(h->options.ctx, &f);
+    if (f.stages < 2) return;
+    h->group_up = add(m, "shoal_worker_group_up", "1 while all stages of the group work together", METRIC_GAUGE);
+    h->group_epoch = add(m, "shoal_worker_group_epoch", "The group's epoch: it rises with each forming", METRIC_GAUGE);
+    h->reforms = add(m, "shoal_worker_group_reforms_total", "Formings of the group after the first", METRIC_COUNTER);
+    struct metric_spec busy = seconds("shoal_worker_stage_busy_seconds_total", "Time in which a stage was at work");
+    busy.labels[0] = "stage";
+    h->busy = metrics_add(m, &busy);
+    if (f.stage > 0) return;
+    struct metric_spec active = seconds("shoal_worker_pipeline_active_seconds_total", "Time in which steps were under way");
+    h->active = metric_series(metrics_add(m, &active), NULL);
+    h->overlap =
+        add(m, "shoal_worker_pipeline_overlap",
+            "Stages at work at the same time, on average while steps were under way; the rest are bubbles", METRIC_GAUGE);
+}
+
 static void respond_text(struct http_exchange *x, int status, const char *text) {
     http_respond(x, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static void get_metrics(struct worker_http *h, struct http_exchange *x) {
+static void refresh_core(struct worker_http *h) {
     struct worker_counters c;
     struct router_links_stats links;
     worker_core_counters(h->options.core, &c);
@@ -83,16 +109,50 @@ static void get_metrics(struct worker_http *h, struct http_exchange *x) {
     GAUGES(X)
 #undef X
     series_set(h->routers_connected, links.connected);
+}
+
+static void count_to(struct series *s, uint64_t value) {
+    if (value > series_count(s)) series_add(s, value - series_count(s)); // a restarted stage counts from 0 again
+}
+
+static void refresh_group(struct worker_http *h) {
+    struct group_figures f;
+    uint64_t busy_us = 0;
+    h->options.figures(h->options.ctx, &f);
+    count_to(h->loads, f.loads);
+    series_set(h->weights_bytes, (double)f.weights_bytes);
+    if (h->group_up == NULL) return;
+    series_set(h->group_up, f.up);
+    series_set(h->group_epoch, f.epoch);
+    count_to(h->reforms, f.reforms);
+    for (uint32_t s = f.stage; s < (f.stage > 0 ? f.stage + 1 : f.stages); s++) {
+        char stage[12];
+        snprintf(stage, sizeof stage, "%u", s);
+        count_to(METRIC_SERIES(h->busy, stage), f.busy_us[s]);
+        busy_us += f.busy_us[s];
+    }
+    if (h->active == NULL) return;
+    count_to(h->active, f.active_us);
+    series_set(h->overlap, f.active_us > 0 ? (double)busy_us / (double)f.active_us : 0);
+}
+
+static void get_metrics(struct worker_http *h, struct http_exchange *x) {
+    if (h->options.core) refresh_core(h);
+    refresh_group(h);
     buf_reset(&h->out);
     metrics_write(h->registry, &h->out);
     http_respond(x, 200, "text/plain; version=0.0.4", h->out.data, h->out.len);
 }
 
 static void get_readyz(struct worker_http *h, struct http_exchange *x) {
-    enum lifecycle life = worker_core_life(h->options.core);
-    char line[64];
-    snprintf(line, sizeof line, "%s\n", lifecycle_name(life));
-    respond_text(x, life == LIFECYCLE_READY ? 200 : 503, life == LIFECYCLE_READY ? "ok\n" : line);
+    struct group_figures f;
+    char line[ERROR_TEXT_MAX + 64];
+    h->options.figures(h->options.ctx, &f);
+    enum lifecycle life = h->options.core ? worker_core_life(h->options.core) : LIFECYCLE_READY;
+    bool ready = life == LIFECYCLE_READY && f.waiting[0] == '\0';
+    const char *state = h->options.core ? lifecycle_name(life) : "not in its group";
+    snprintf(line, sizeof line, "%s%s%s\n", state, f.waiting[0] ? ": " : "", f.waiting);
+    respond_text(x, ready ? 200 : 503, ready ? "ok\n" : line);
 }
 
 // POST /drain?deadline=30s
@@ -141,7 +201,9 @@ static err_id serve(struct worker_http *h, const char *address, void (*on_reques
 err_id worker_http_create(const struct worker_http_options *options, struct worker_http **out, struct error *e) {
     struct worker_http *h = xcalloc(1, sizeof *h);
     h->options = *options;
-    register_all(h);
+    h->registry = metrics_create();
+    if (options->core) register_core(h);
+    register_group(h);
     *out = h;
     err_id id = serve(h, options->metrics, on_metrics, &h->metrics_server, e);
     if (id == ERR_NONE) id = serve(h, options->admin, on_admin, &h->admin, e);

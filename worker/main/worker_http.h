@@ -4,15 +4,17 @@
 #include "common/net/http_server.h"
 #include "worker/core/worker_core.h"
 #include "worker/link/router_links.h"
+#include "worker/main/group_member.h"
 
 struct worker_http;
 
 struct worker_http_options {
     uv_loop_t *loop;
-    const char *metrics, *admin; // addresses; NULL or "": not opened
-    const struct worker_core *core;
+    const char *metrics, *admin;    // addresses; NULL or "": not opened
+    const struct worker_core *core; // with links; NULL for a follower of a group
     const struct router_links *links;
     void (*drain)(void *ctx, uint32_t deadline_ms); // 0: no deadline
+    void (*figures)(void *ctx, struct group_figures *out);
     void *ctx;
 };
 

@@ -390,6 +390,7 @@ static uint32_t cpu_step_cost_us(struct engine *engine, const struct engine_load
 static err_id cpu_regroup(struct engine *engine, struct comm *comm, uint32_t epoch, struct error *e) {
     struct cpu *c = cpu_of(engine);
     if (c->steps.count > 0) return error_set(e, ERR_INTERNAL, "the engine has steps in flight");
+    steps_restart(&c->steps);
     c->plan.info.limits.group_epoch = epoch;
     return ERR_NONE;
 }

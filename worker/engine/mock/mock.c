@@ -412,6 +412,7 @@ static void mock_abort(struct engine *engine) { atomic_store(&mock_of(engine)->a
 static err_id mock_regroup(struct engine *engine, struct comm *comm, uint32_t epoch, struct error *e) {
     struct mock *m = mock_of(engine);
     if (m->steps.count > 0) return error_set(e, ERR_INTERNAL, "the engine has steps in flight");
+    steps_restart(&m->steps);
     m->info.limits.group_epoch = epoch;
     return ERR_NONE;
 }

@@ -1,0 +1,47 @@
+// A replica in several processes loses one of them: what was under way is void, the rest goes on.
+#include "worker/core/core.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// As many records from here make it unlikely that the stream is what the member died of; routers reckon alike.
+enum { PROVEN_RECORDS = 16 };
+
+static void give_up(struct worker_core *core, struct stream *s, const char *sentence) {
+    bool computed = s->state == STREAM_LIVE && s->seq.in_flight > 0;
+    bool fresh = record_log_count(s->log) - s->n_given < PROVEN_RECORDS;
+    answer_lost(core, s, sentence, computed && fresh ? 1 : 0);
+}
+
+void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t now) {
+    core_enter(core, now);
+    if (core->life == LIFECYCLE_FAILED) return;
+    struct stream *s, *next;
+    for (s = core->streams.first; s != NULL; s = next) { // while in_flight still says what was being computed
+        next = s->next;
+        if (s->known && s->state != STREAM_ENDED) give_up(core, s, sentence);
+    }
+    scheduler_abandon(&core->scheduler);
+    for (s = core->streams.first; s != NULL; s = next) {
+        next = s->next;
+        answer_settle(core, s);
+    }
+    scheduler_revive(&core->scheduler);
+    if (core->life == LIFECYCLE_READY) {
+        core->progress = 0;
+        core->life = LIFECYCLE_LOADING;
+    }
+    status_touch(core, STATUS_LIFE | STATUS_LOAD);
+    status_now(core);
+    core_leave(core);
+}
+
+void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now) {
+    core_enter(core, now);
+    core->scheduler.group_epoch = epoch;
+    core->options.n_members = n < MEMBERS_MAX ? n : MEMBERS_MAX;
+    memcpy(core->options.members, members, core->options.n_members * sizeof *members);
+    for (uint32_t i = 0; i < core->links.count; i++)
+        if (core->links.links[i]->greeted) status_hello(core, core->links.links[i], false);
+    core_leave(core);
+}

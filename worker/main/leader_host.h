@@ -1,0 +1,33 @@
+// The leader of a group within a worker's host: ties the group (worker/group/leader.h) to the engine thread and the core.
+// Loop thread. host.c owns it when --parallel asks for more than one stage; everything else of a worker is as it is without.
+#pragma once
+#include "common/base/message.h"
+#include "worker/engine/backend.h"
+#include "worker/main/engine_thread.h"
+#include "worker/main/group_member.h"
+
+#include <uv.h>
+
+struct leader_host;
+
+struct leader_host_options {
+    uv_loop_t *loop;
+    const struct host_settings *settings;
+    const struct backend *backend;    // of stage 0's layers
+    const struct model *model;        // open during the call of create; NULL for the mock
+    const struct engine_opts *engine; // with stage 0's layers
+    uint32_t blocks;
+    void *ctx;
+    // All stages are there: start the engine thread with leader_host_comm(), unless it runs. Returns it.
+    struct engine_thread *(*start)(void *ctx);
+    // The group is up, in this epoch: serve.
+    void (*up)(void *ctx, uint32_t epoch, uint32_t n, const struct member *members);
+    void (*lost)(void *ctx, const char *sentence); // what was under way is void; the engine thread has been told
+};
+
+err_id leader_host_create(const struct leader_host_options *options, struct leader_host **out, struct error *e);
+void leader_host_destroy(struct leader_host **l); // the engine thread has been stopped
+struct comm *leader_host_comm(struct leader_host *l);
+// The engine thread says REGROUPED.
+void leader_host_regrouped(struct leader_host *l, uint32_t epoch);
+void leader_host_figures(const struct leader_host *l, struct group_figures *out);
