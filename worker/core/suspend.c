@@ -19,7 +19,8 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
     struct stream *s, *next;
     for (s = core->streams.first; s != NULL; s = next) { // while in_flight still says what was being computed
         next = s->next;
-        if (s->known && s->state != STREAM_ENDED) give_up(core, s, sentence);
+        bool stands = s->state == STREAM_ENDED || s->state == STREAM_OFFERED; // what they have doesn't need the engine
+        if (s->known && !stands) give_up(core, s, sentence);
     }
     scheduler_abandon(&core->scheduler);
     for (s = core->streams.first; s != NULL; s = next) {
