@@ -1,4 +1,6 @@
 // A replica in several processes loses one of them: what was under way is void, the rest goes on.
+#include "worker/core/suspend.h"
+
 #include "worker/core/core.h"
 
 #include <stdio.h>

@@ -139,14 +139,6 @@ void worker_core_loading(struct worker_core *core, float progress, uint32_t eta_
 void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprint, float prefill_rate, float decode_rate,
                                 ms_t now);
 void worker_core_failed(struct worker_core *core, ms_t now);
-// The engine lost what it held, because a member of its group is gone: every stream that has not ended is rejected with
-// ERR_WORKER_LOST and this sentence, for its router to place elsewhere at once; unanswered plans are void, and so is what the
-// hooks were told before this returns: the shell empties the engine. LOADING until the engine is there again, empty
-// (worker_core_ready_to_serve); a notice goes on. Those whose rows were being computed for the first time are reported as what
-// the member may have died of (Rejected.kills).
-void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t now);
-// Members of the replica, told to routers; and the epoch of their group, for the plans to come.
-void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now);
 // The worker will be taken away after deadline_ms; 0: when it has finished. Nothing new from now on (Rejected
 // ERR_DRAINING); running streams that can't end in time are offered to their routers; what is left at the deadline is
 // rejected. Again: the sooner deadline counts.

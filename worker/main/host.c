@@ -5,6 +5,7 @@
 #include "common/sys/clock.h"
 #include "common/sys/log.h"
 #include "common/sys/process.h"
+#include "worker/core/suspend.h"
 #include "worker/engine/table.h"
 #include "worker/link/router_links.h"
 #include "worker/group/comm.h"
