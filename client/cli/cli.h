@@ -48,5 +48,6 @@ int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_keygen(int argc, char **argv);
+int cmd_proxy(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_demo_kill(int argc, char **argv);

@@ -17,6 +17,7 @@ struct command {
 static const struct command commands[] = {
     {"chat", cmd_chat, "talk to a model, line by line"},
     {"generate", cmd_generate, "one answer to one prompt"},
+    {"proxy", cmd_proxy, "an endpoint on this host for OpenAI clients, that survives the routers' deaths"},
     {"status", cmd_status, "routers, replicas and workers of the cluster"},
     {"key", cmd_key, "API keys: add, list, revoke"},
     {"keygen", cmd_keygen, "make a CURVE certificate"},
@@ -34,7 +35,7 @@ static void print_help(FILE *to) {
 }
 
 static int unknown(const char *word) {
-    const char *names[] = {"chat", "generate", "status", "key", "keygen", "demo"};
+    const char *names[] = {"chat", "generate", "proxy", "status", "key", "keygen", "demo"};
     const char *near = error_nearest(word, names, ARRAY_LEN(names));
     fprintf(stderr, "shoal: there is no command '%s'%s%s%s; shoal --help lists them\n", word, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "");

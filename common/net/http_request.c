@@ -153,6 +153,13 @@ const char *http_header(const struct http_exchange *x, const char *name) {
     return NULL;
 }
 
+bool http_header_at(const struct http_exchange *x, uint32_t i, const char **name, const char **value) {
+    if (i >= x->n_headers) return false;
+    *name = x->text.data + x->headers[i].name;
+    *value = x->headers[i].value ? x->text.data + x->headers[i].value : "";
+    return true;
+}
+
 const char *http_body(const struct http_exchange *x, size_t *len) {
     *len = x->body.len;
     return x->body.len ? x->body.data : "";

@@ -66,6 +66,7 @@ const char *http_method(const struct http_exchange *x); // "GET"
 const char *http_path(const struct http_exchange *x);   // "/v1/models": runs of '/' made one, no query, not percent-decoded
 const char *http_query(const struct http_exchange *x);  // without '?'; "" when there is none
 const char *http_header(const struct http_exchange *x, const char *name); // any case; the first of that name; NULL: none
+bool http_header_at(const struct http_exchange *x, uint32_t i, const char **name, const char **value); // false: no more
 const char *http_body(const struct http_exchange *x, size_t *len);        // never NULL; a zero byte follows
 
 // Who is told what while the handler has the exchange. Each may be NULL. Set it before returning from on_request.

@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import random
+import subprocess
 import threading
 
-from cluster import Cluster, stream, wait_for
+import openai
+from cluster import BIN, SLOW, Cluster, Process, Router, sse, stream, wait_for
 
 KILLS = int(os.environ.get("SHOAL_KILLS", "2"))
 PACED = ("--mock-decode-ms", "8")
@@ -209,7 +211,7 @@ def test_a_disconnect_cancels_unless_the_request_asked_to_be_kept():
 
         def leave(headers):
             conn = r1.connect()
-            conn.request("POST", "/v1/completions", json.dumps(ask("long", 3000, stream=True)), {**JSON, **headers})
+            conn.request("POST", "/v1/completions", json.dumps(ask("long", 400, stream=True)), {**JSON, **headers})
             wait_for(lambda: w.metrics()["shoal_worker_sequences_running"] == 1, "it runs")
             conn.sock.shutdown(2)
             conn.close()
@@ -272,3 +274,133 @@ def test_an_answer_in_one_piece_survives_by_its_key():
         assert r2.metrics()["shoal_router_attached_total"] == 1
         decoded = sum(w.metrics()["shoal_worker_decoded_tokens_total"] for w in c.processes[2:])
         assert decoded == 150, decoded
+
+
+# --- shoal proxy: clients that never reconnect
+
+
+class Proxy(Process):
+    def __init__(self, c, routers, *args):
+        urls = ",".join(r.url for r in routers)
+        super().__init__([f"{BIN}/shoal", "proxy", "--listen", "127.0.0.1:0", "--routers", urls, *args], "proxy")
+        self.http = self.wait_log(r"listening on http://(\S+),").group(1)
+        self.host, port = self.http.rsplit(":", 1)
+        self.port, self.url = int(port), f"http://{self.http}"
+        c.processes.append(self)
+
+    connect, request, json = Router.connect, Router.request, Router.json
+
+
+def test_the_official_package_sees_nothing_of_a_routers_death_behind_the_proxy():
+    with Cluster(timers=FAST) as c:
+        routers = two_routers(c)
+        proxy = Proxy(c, routers)
+        client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0, timeout=60)
+        assert [m.id for m in client.models.list()] == ["mock"]
+        at = 0  # the proxy stays with the router that answered last
+        for i in range(KILLS):
+            n = random.randint(60, 120)
+            k = random.randint(1, n - 20)
+
+            def chunks():
+                return client.completions.create(
+                    model="mock", prompt=f"story {i}", max_tokens=n, temperature=1, seed=700 + i, stream=True, extra_body={"ignore_eos": True}
+                )
+
+            want = "".join(x.choices[0].text for x in chunks())
+            assert len(want) == n
+            text, finish, ids = "", None, set()
+            for x in chunks():
+                text += x.choices[0].text
+                finish = x.choices[0].finish_reason or finish
+                ids.add((x.id, x.created))
+                if routers[at] is not None and len(text) >= k:
+                    dead, routers[at] = routers[at], None
+                    dead.kill()
+            assert text == want and finish == "length" and len(ids) == 1, (i, k, text, want)
+            routers[at] = revive(c, dead)
+            c.wait_ready(routers[at], 2)
+            at = 1 - at
+
+
+def test_an_answer_in_one_piece_survives_behind_the_proxy():
+    with Cluster(timers=FAST) as c:
+        r1, r2 = two_routers(c)
+        proxy = Proxy(c, [r1, r2])
+        body, out = ask("whole", 150, seed=5), []
+        t = threading.Thread(target=lambda: out.append(proxy.json("POST", "/v1/completions", body)))
+        t.start()
+        wait_for(lambda: r1.metrics()["shoal_router_tokens_total"] > 20, "it runs")
+        r1.kill()
+        t.join(30 * SLOW)
+        status, _, whole = out[0]
+        assert status == 200 and len(whole["choices"][0]["text"]) == 150
+        assert r2.metrics()["shoal_router_attached_total"] == 1
+        assert sum(w.metrics()["shoal_worker_decoded_tokens_total"] for w in c.processes[2:4]) == 150
+        assert whole["choices"][0]["text"] == proxy.json("POST", "/v1/completions", body)[2]["choices"][0]["text"]
+
+
+def test_the_proxy_passes_on_what_is_refused_and_says_when_nobody_answers():
+    with Cluster(timers=FAST) as c:
+        r1, r2 = two_routers(c, 1)
+        w = c.processes[-1]
+        proxy = Proxy(c, [r1, r2], "--patience", "1s")
+        assert proxy.json("POST", "/v1/completions", {"model": "none", "prompt": "x"})[0] == 404
+        status, head, body = proxy.json("POST", "/v1/completions", {"model": "mock", "prompt": "x", "max_tokens": -1})
+        assert status == 400 and body["error"]["param"] == "max_tokens"
+        assert proxy.json("GET", "/v1/models?x=1")[2]["data"][0]["id"] == "mock"
+        assert proxy.request("GET", "/nothing")[0] == 404
+        s = stream(proxy, ask("mine", 30))
+        assert s["done"] and len(s["text"]) == 30 and len(s["headers"]["X-Request-Id"]) == 32
+        conn = proxy.connect()  # a client that leaves
+        conn.request("POST", "/v1/completions", json.dumps(ask("long", 20000, stream=True)), JSON)
+        wait_for(lambda: w.metrics()["shoal_worker_sequences_running"] == 1, "it runs")
+        conn.sock.shutdown(2)
+        conn.close()
+        wait_for(lambda: w.metrics()["shoal_worker_sequences_running"] == 0, "it was cancelled", 5)
+        r1.kill(), r2.kill()
+        status, _, body = proxy.json("POST", "/v1/completions", ask("x", 5))
+        assert status == 503 and "no router" in body["error"]["message"], body
+
+
+def test_a_slow_client_behind_the_proxy_holds_nothing_up_and_loses_nothing():
+    with Cluster(timers=FAST) as c:
+        r1, r2 = two_routers(c, 1, "--mock-decode-ms", "0.2")
+        proxy = Proxy(c, [r1, r2])
+        body = ask("slow", 4000, seed=9)
+        want = stream(r2, body)["text"]
+        conn = proxy.connect()
+        conn.request("POST", "/v1/completions", json.dumps({**body, "stream": True}), JSON)
+        wait_for(lambda: r1.metrics()["shoal_router_tokens_total"] == 4000, "all of it waits for the client")
+        r1.kill()
+        text = ""
+        for data in sse(conn.getresponse()):
+            if data not in (":", "[DONE]"):
+                text += json.loads(data)["choices"][0]["text"]
+        assert text == want
+
+
+# --- libshoal: the shoal command over ZeroMQ
+
+
+def test_the_shoal_command_goes_on_at_the_other_router():
+    with Cluster(timers=FAST) as c:
+        routers = two_routers(c)
+        for i in range(KILLS):
+            n = random.randint(60, 120)
+            args = [f"{BIN}/shoal", "generate", "--routers", ",".join(r.zmq for r in routers), "--model", "mock", "--max-tokens", str(n)]
+            args += ["--seed", str(i), "--temperature", "1", "--ignore-eos", f"story {i}"]
+            want = subprocess.run(args, capture_output=True, text=True, timeout=60 * SLOW, check=True).stdout
+            before = [r.metrics()["shoal_router_tokens_total"] for r in routers]
+            p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            k = random.randint(1, n - 20)
+
+            def serving():
+                return next((r for r, b in zip(routers, before) if r.metrics()["shoal_router_tokens_total"] >= b + k), None)
+
+            dead = wait_for(serving, "it runs", every=0.003)
+            dead.kill()
+            out, err = p.communicate(timeout=60 * SLOW)
+            assert p.returncode == 0 and out == want, (i, out, want, err)
+            routers[routers.index(dead)] = revive(c, dead)
+            c.wait_ready(routers[0], 2), c.wait_ready(routers[1], 2)
