@@ -24,7 +24,7 @@ class Fault:
 
 
 def hit_by(victim, streams):
-    return [s for s in streams if s.in_the_middle() and victim.name in (s.router, s.replica)]
+    return [s for s in streams if s.in_the_middle() and s.served_by(victim.name)]
 
 
 def kill(fleet, fault, rng):

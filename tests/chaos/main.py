@@ -141,7 +141,7 @@ class Run:
             "tokens": sum(len(s.tokens) or len(s.text) for s in self.done), "streams_hit": sum(r["streams_hit"] for r in rows), "distinct_streams_hit": len(hit),
             "lost": verdicts.count("lost"), "doubled": verdicts.count("doubled"), "different": verdicts.count("different"), "failed": verdicts.count("failed"),
             "refused_and_asked_again": sum(getattr(s, "refused", 0) for s in self.done), "reconnects": sum(s.reconnects for s in self.done),
-            "begun_anew": sum(s.from_start for s in self.done), "problems": self.injector.problems + self.fleet.bad_ends(), "by_fault": rows,
+            "problems": self.injector.problems + self.fleet.bad_ends(), "by_fault": rows,
             "timeline": [{"at_s": round(f.at - self.began, 2), "fault": f.kind, "of": f.victim.name, "streams_hit": len(f.hit),
                           "over_after_s": round(f.lasted, 2) if f.lasted else None} for f in self.injector.faults],
         }
@@ -151,7 +151,7 @@ class Run:
         print_table(r["by_fault"])
         print(f"\n{r['faults']} faults in {r['seconds']} s; {r['streams']} streams ({', '.join(f'{n} {k}' for k, n in r['by_kind_of_client'].items())}), "
               f"{r['streams_hit']} hits in the middle of {r['distinct_streams_hit']} streams")
-        print(f"HTTP: {r['reconnects']} reconnects with Last-Event-ID, {r['begun_anew']} begun anew, {r['refused_and_asked_again']} refusals asked again")
+        print(f"HTTP: {r['reconnects']} reconnects with Last-Event-ID, {r['refused_and_asked_again']} refusals asked again")
         for s, what, sentence in self.wrong[:SHOWN_MAX]:
             print(f"{what.upper()}: {s.name()}: {sentence}")
         for p in r["problems"]:

@@ -2,6 +2,7 @@
 and by whom it was served, and goes on by itself where its kind of client would: libshoal carries its streams over to another router; an
 HTTP client repeats its POST with Last-Event-ID."""
 
+import base64
 import http.client
 import json
 import os
@@ -30,11 +31,14 @@ class Stream:
         self.finish, self.ends, self.seed = None, 0, request.get("seed")
         self.attempt = None
         self.problem = None
-        self.reconnects = self.from_start = self.refused = 0
+        self.reconnects = self.refused = 0
         self.deadline = self.began + STREAM_S * SLOW
 
     def in_the_middle(self):
         return bool(self.arrivals) and self.ended is None
+
+    def served_by(self, name):
+        return name in (self.router, self.replica)
 
     def progress(self):
         return len(self.arrivals)
@@ -53,6 +57,13 @@ class Stream:
 # --- HTTP
 
 
+def decoded(event_id):
+    try:
+        return base64.urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4))
+    except ValueError:
+        return b""
+
+
 class HttpStream(Stream):
     """A client of OpenAI's API that knows of Last-Event-ID. `addresses`: (name, host:port) of the routers, asked in turn."""
 
@@ -61,6 +72,12 @@ class HttpStream(Stream):
         self.addresses, self.resumes = addresses, resumes
         self.turn = number
         self.last_id = None
+
+    def served_by(self, name):
+        """The id of an event names the replica that serves it (router/front/stream_id.h), the head only the first."""
+        if self.last_id is not None and self.replica:
+            self.replica = None
+        return super().served_by(name) or (self.router is not None and self.last_id is not None and name.encode() in decoded(self.last_id))
 
     def run(self):
         while self.ended is None:
@@ -88,9 +105,8 @@ class HttpStream(Stream):
             self.reconnects += 1
         elif not self.resumes:
             return self.end(f"the connection broke, and this client never reconnects: {why}")
-        else:  # nothing to hold on to: it begins anew, as any client of OpenAI's API would
-            self.from_start += 1
-            self.text, self.reasoning, self.arrivals, self.finish, self.ends = "", "", [], None, 0
+        else:
+            return self.end(f"an event without an id came, and then the connection broke: {why}")
         return None
 
     def _ask(self):
