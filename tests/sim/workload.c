@@ -10,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SETTLE_S = 25, CANCEL_MEAN_S = 2 };
+// After the faults, links and queues need a while; a router that holds few streams also until the last old one has met its
+// deadline.
+enum { SETTLE_S = 25, OLD_STREAMS_S = 120, CANCEL_MEAN_S = 2 };
+
+static bool narrow(const struct params *p) { return p->queue_max < 8 || p->worker_queue_max < 4 || p->sessions_max < 64; }
 
 static void draw_lengths(struct world *w, struct request *r) {
     struct rng *g = &w->load_rng;
@@ -42,7 +46,8 @@ static void draw_manners(struct world *w, struct request *r) {
     }
     bool ordinary =
         !r->poison && r->nan_index == UINT32_MAX && r->cancel_at == 0 && r->prompt_tokens < params_context(&w->p);
-    r->measured = calm && ordinary && w->now >= w->p.safety_end + w->p.load_max_us + SETTLE_S * 1000000;
+    us_t settle_s = SETTLE_S + (narrow(&w->p) ? OLD_STREAMS_S : 0);
+    r->measured = calm && ordinary && w->now >= w->p.safety_end + w->p.load_max_us + settle_s * 1000000;
 }
 
 static struct request *make_request(struct world *w) {
@@ -133,7 +138,8 @@ void workload_settle(struct world *w) {
         double can = core_capacity(w, m) * w->p.n_models;
         if (can < tightest) tightest = can;
     }
-    bool narrow = w->p.queue_max < 8 || w->p.worker_queue_max < 4 || w->p.sessions_max < 64;
-    double most = tightest * (narrow ? 0.05 : 0.2);
+    double most = tightest * (narrow(&w->p) ? 0.05 : 0.2);
+    double held = w->p.sessions_max * 0.05 / ((double)params_service_us(&w->p, 90, 60) * 1e-6); // few of a router's places
+    if (held < most) most = held;
     if (most < w->p.rate) w->p.rate = most;
 }
