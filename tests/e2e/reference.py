@@ -109,6 +109,8 @@ def rope_frequencies(c, dim):
 
 def rotate(x, freq, on_angles, interleaved):
     """x: [tokens, heads, dim]; the token's index is its position."""
+    if 2 * len(freq) < x.shape[-1]:  # only the first elements of a head are rotated
+        return np.concatenate([rotate(x[..., :2 * len(freq)], freq, on_angles, interleaved), x[..., 2 * len(freq):]], -1)
     angle = np.arange(x.shape[0])[:, None, None] * freq
     c, s = np.cos(angle) * on_angles, np.sin(angle) * on_angles
     half = x.shape[-1] // 2
@@ -138,7 +140,7 @@ class Reference:
         self.w = read_tensors(folder)
         self.arch = self.c["architectures"][0]
         self.deepseek = self.arch.startswith("Deepseek")
-        dim = self.c["qk_rope_head_dim"] if self.deepseek else self.head_dim()
+        dim = self.c["qk_rope_head_dim"] if self.deepseek else int(self.head_dim() * self.c.get("partial_rotary_factor", 1))
         self.rope = rope_frequencies(self.c, dim)
 
     def head_dim(self):
@@ -148,8 +150,8 @@ class Reference:
         y = x @ self.w[name + ".weight"].T
         return y + self.w[name + ".bias"] if name + ".bias" in self.w else y
 
-    def norm(self, x, name):
-        return rms_norm(x, self.w[name + ".weight"], self.c.get("rms_norm_eps", 1e-6))
+    def norm(self, x, name, eps=None):
+        return rms_norm(x, self.w[name + ".weight"], eps or self.c.get("rms_norm_eps", 1e-6))
 
     def gqa(self, x, p):
         c, t, d = self.c, x.shape[0], self.head_dim()
@@ -159,18 +161,18 @@ class Reference:
         v = self.linear(x, p + "v_proj").reshape(t, kv, d)
         if self.arch.startswith("Qwen3"):
             q, k = self.norm(q, p + "q_norm"), self.norm(k, p + "k_norm")
-        freq, on_angles, correction = self.rope
+        freq, on_angles, _ = self.rope
         q, k = rotate(q, freq, on_angles, False), rotate(k, freq, on_angles, False)
         k, v = np.repeat(k, heads // kv, 1), np.repeat(v, heads // kv, 1)
         window = (c.get("sliding_window") or 0) if self.arch.startswith("Mistral") else 0
-        o = attend(q, k, v, d ** -0.5 * correction, window)
+        o = attend(q, k, v, d ** -0.5, window)  # YaRN's correction of the scale is DeepSeek's alone
         return self.linear(o.reshape(t, -1), p + "o_proj")
 
     def mla(self, x, p):
         c, t, heads = self.c, x.shape[0], self.c["num_attention_heads"]
         nope, rope, vd, lora = c["qk_nope_head_dim"], c["qk_rope_head_dim"], c["v_head_dim"], c["kv_lora_rank"]
         if c.get("q_lora_rank"):
-            q = self.linear(self.norm(self.linear(x, p + "q_a_proj"), p + "q_a_layernorm"), p + "q_b_proj")
+            q = self.linear(self.norm(self.linear(x, p + "q_a_proj"), p + "q_a_layernorm", 1e-6), p + "q_b_proj")
         else:
             q = self.linear(x, p + "q_proj")
         q = q.reshape(t, heads, nope + rope)
@@ -179,7 +181,7 @@ class Reference:
         inter = c.get("rope_interleave", True)
         kpe = rotate(kv[:, None, lora:], freq, on_angles, inter)
         qpe = rotate(q[..., nope:], freq, on_angles, inter)
-        b = self.linear(self.norm(kv[:, :lora], p + "kv_a_layernorm"), p + "kv_b_proj").reshape(t, heads, nope + vd)
+        b = self.linear(self.norm(kv[:, :lora], p + "kv_a_layernorm", 1e-6), p + "kv_b_proj").reshape(t, heads, nope + vd)
         k = np.concatenate([b[..., :nope], np.broadcast_to(kpe, (t, heads, rope))], -1)
         o = attend(np.concatenate([q[..., :nope], qpe], -1), k, b[..., nope:], (nope + rope) ** -0.5 * correction)
         return self.linear(o.reshape(t, -1), p + "o_proj")
@@ -202,7 +204,7 @@ class Reference:
             choice = g.reshape(-1, n)
         top = np.argsort(-choice, -1, kind="stable")[:, :k]
         w = np.take_along_axis(scores, top, -1)
-        normed = c.get("norm_topk_prob", v3) and k > 1
+        normed = c.get("norm_topk_prob", v3) and (v3 or k > 1)
         if normed:
             w = w / (w.sum(-1, keepdims=True) + 1e-20)
         if v3 or not normed:

@@ -46,6 +46,8 @@ def random_config(kind, rng):
         c["rope_scaling"] = pick(rng, None, {"type": "linear", "factor": 2.0}, dict(yarn, rope_type="yarn"),
                                  {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                   "original_max_position_embeddings": 64})
+        if rng.integers(4) == 0:
+            c["head_dim"], c["partial_rotary_factor"] = 4 * (c["head_dim"] // 4 + 1), 0.5
         if kind.startswith("Mistral"):
             c["sliding_window"] = int(rng.integers(5, 200))
         if kind.startswith("Llama"):

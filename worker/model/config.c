@@ -5,7 +5,8 @@
 #include <string.h>
 #include "common/base/check.h"
 
-static const struct config_architecture *const families[] = {config_deepseek_table, config_llama_table};
+static const struct config_architecture *const families[] = {config_deepseek_table, config_llama_table, config_mistral_table,
+                                                             config_qwen_table};
 
 static err_id unknown_architecture(const char *name, struct error *e) {
     char known[256] = "";
@@ -87,7 +88,7 @@ err_id config_common(const json_t *config, struct model_spec *spec, struct error
     TRY(config_u32(config, "num_hidden_layers", layers, &spec->layers, e));
     TRY(config_u32(config, "max_position_embeddings", (struct config_range){2048, 1, 1 << 20}, &spec->context, e));
     if (spec->hidden % 2 != 0) return error_set(e, ERR_MODEL_FILES, "config.json: \"hidden_size\" must be even");
-    double eps = 1e-6;
+    double eps = spec->norm_eps > 0 ? (double)spec->norm_eps : 1e-6;
     TRY(config_number(config, "rms_norm_eps", &eps, e));
     if (!(eps > 0 && eps < 1)) return error_set(e, ERR_MODEL_FILES, "config.json: \"rms_norm_eps\" must be between 0 and 1");
     spec->norm_eps = (float)eps;

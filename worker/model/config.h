@@ -9,7 +9,9 @@ struct config_architecture {
     const char *name; // as in "architectures"
     err_id (*map)(const json_t *config, struct model_spec *spec, struct error *e);
 };
-extern const struct config_architecture config_llama_table[], config_deepseek_table[]; // end with a NULL name
+// They end with a NULL name.
+extern const struct config_architecture config_deepseek_table[], config_llama_table[], config_mistral_table[],
+    config_qwen_table[];
 
 // ERR_MODEL_FILES names the key and what was expected; ERR_UNSUPPORTED what this program can't run.
 err_id config_map(const json_t *config, struct model_spec *spec, struct error *e);
@@ -28,10 +30,16 @@ err_id config_number(const json_t *o, const char *key, double *value, struct err
 err_id config_bool(const json_t *o, const char *key, bool *value, struct error *e);
 // The string, or fallback when absent or null. ERR when it is something else.
 err_id config_string(const json_t *o, const char *key, const char *fallback, const char **value, struct error *e);
-// vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, rms_norm_eps, tie_word_embeddings, hidden_act;
-// refuses quantised weights.
+// vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, rms_norm_eps (the spec's norm_eps when absent, 1e-6
+// when that is 0), tie_word_embeddings, hidden_act; refuses quantised weights.
 err_id config_common(const json_t *config, struct model_spec *spec, struct error *e);
-// rope_theta with rope_scaling, or rope_parameters. dim: rotated elements of a head.
-err_id config_rope(const json_t *config, uint32_t dim, bool interleaved, struct model_spec *spec, struct error *e);
+// rope_theta with rope_scaling, or rope_parameters; partial_rotary_factor, the part of a head's elements (from the first
+// on) that are rotated.
+struct config_rope {
+    uint32_t head_dim; // what could be rotated of a head
+    bool interleaved;
+    double theta; // of a config without one; 0 = 10000
+};
+err_id config_rope(const json_t *config, const struct config_rope *rope, struct model_spec *spec, struct error *e);
 // eos_token_id, a number or a list, added to the spec's without doubling.
 err_id config_eos(const json_t *config, struct model_spec *spec, struct error *e);

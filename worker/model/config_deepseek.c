@@ -23,6 +23,7 @@ static err_id attention(const json_t *c, struct attention_spec *a, struct error 
     TRY(config_bool(c, "attention_bias", &bias, e));
     if (bias) return error_set(e, ERR_UNSUPPORTED, "config.json: \"attention_bias\" is not supported with latent attention");
     a->scale = (float)math_pow(a->nope_dim + a->rope_dim, -0.5);
+    a->lora_norm_eps = 1e-6f;
     return ERR_NONE;
 }
 
@@ -57,12 +58,12 @@ static err_id experts(const json_t *c, bool v3, struct mlp_spec *m, struct error
                          "config.json: %u experts in %u groups, %u of them kept, don't allow a choice of %u", m->experts,
                          m->groups, m->topk_groups, m->top_k);
     }
-    double scale = 1;
+    double scale = v3 ? 2.5 : 1;
     m->norm_topk = v3;
     TRY(config_bool(c, "norm_topk_prob", &m->norm_topk, e));
     TRY(config_number(c, "routed_scaling_factor", &scale, e));
-    if (!v3 && m->norm_topk && m->top_k > 1) scale = 1; // V2 does one or the other
-    m->norm_topk = m->norm_topk && m->top_k > 1;
+    if (!v3) m->norm_topk = m->norm_topk && m->top_k > 1;
+    if (!v3 && m->norm_topk) scale = 1; // V2 does one or the other
     m->routed_scale = (float)scale;
     return ERR_NONE;
 }
@@ -74,7 +75,7 @@ static err_id map(const json_t *c, bool v3, struct model_spec *spec, struct erro
     TRY(attention(c, &a, e));
     bool interleaved = true;
     TRY(config_bool(c, "rope_interleave", &interleaved, e));
-    TRY(config_rope(c, a.rope_dim, interleaved, spec, e));
+    TRY(config_rope(c, &(struct config_rope){.head_dim = a.rope_dim, .interleaved = interleaved}, spec, e));
     a.scale *= (float)rope_scale_correction(&spec->rope);
     uint32_t first_dense, every;
     TRY(config_u32(c, "intermediate_size", (struct config_range){CONFIG_NEEDED, 2, 1 << 22}, &dense.inter, e));

@@ -57,10 +57,10 @@ static err_id check(const struct rope_spec *r, struct error *e) {
     return fault == NULL ? ERR_NONE : error_set(e, ERR_MODEL_FILES, "config.json: %s", fault);
 }
 
-err_id config_rope(const json_t *config, uint32_t dim, bool interleaved, struct model_spec *spec, struct error *e) {
+err_id config_rope(const json_t *config, const struct config_rope *rope, struct model_spec *spec, struct error *e) {
     struct rope_spec *r = &spec->rope;
-    *r = (struct rope_spec){
-        .dim = dim, .interleaved = interleaved, .theta = 10000, .factor = 1, .beta_fast = 32, .beta_slow = 1};
+    *r = (struct rope_spec){.interleaved = rope->interleaved, .theta = 10000, .beta_fast = 32, .beta_slow = 1};
+    if (rope->theta > 0) r->theta = rope->theta;
     r->low_freq_factor = 1, r->high_freq_factor = 4, r->truncate = true;
     r->original_context = spec->context;
     TRY(config_number(config, "rope_theta", &r->theta, e));
@@ -74,8 +74,12 @@ err_id config_rope(const json_t *config, uint32_t dim, bool interleaved, struct 
         TRY(read_scaling(o, spec->context, r, e));
         TRY(config_number(o, "partial_rotary_factor", &partial, e));
     }
-    if (partial != 1)
-        return error_set(e, ERR_UNSUPPORTED, "config.json: a \"partial_rotary_factor\" other than 1 is not supported");
+    if (!(partial > 0 && partial <= 1)) {
+        return error_set(e, ERR_MODEL_FILES, "config.json: \"partial_rotary_factor\" must be above 0 and at most 1");
+    }
+    r->dim = (uint32_t)(rope->head_dim * partial);
+    // Without a factor, it is how much longer the context is than the original one.
+    if (r->factor == 0) r->factor = r->kind == ROPE_YARN ? spec->context / r->original_context : 1;
     // A context no longer than what is to be stretched means that the config counts on the stretch.
     if (r->kind == ROPE_YARN && spec->context <= r->original_context && r->original_context * r->factor < 1 << 20) {
         spec->context = (uint32_t)(r->original_context * r->factor);

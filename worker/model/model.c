@@ -44,6 +44,7 @@ static const char *list_end(struct list *l) {
 
 struct audit {
     const struct tensor_set *set;
+    const struct model_spec *spec;
     struct list missing, misshapen, unreadable;
     uint64_t used;
 };
@@ -51,7 +52,7 @@ struct audit {
 static void audit_need(void *context, const struct tensor_need *n) {
     struct audit *a = context;
     char name[MODEL_NAME_MAX], item[MODEL_NAME_MAX + 96];
-    spec_tensor_name(n->role, n->layer, n->expert, name);
+    spec_tensor_name(a->spec, n->role, n->layer, n->expert, name);
     const struct tensor *t = tensor_set_find(a->set, name);
     if (t == NULL) {
         list_add(&a->missing, name);
@@ -101,12 +102,13 @@ struct extras {
     const char **needed;
     uint64_t count, capacity;
     const struct tensor_set *set;
+    const struct model_spec *spec;
 };
 
 static void collect(void *context, const struct tensor_need *n) {
     struct extras *x = context;
     char name[MODEL_NAME_MAX];
-    spec_tensor_name(n->role, n->layer, n->expert, name);
+    spec_tensor_name(x->spec, n->role, n->layer, n->expert, name);
     if (x->count < x->capacity) x->needed[x->count++] = tensor_set_find(x->set, name)->name;
 }
 
@@ -118,7 +120,7 @@ static int by_address(const void *a, const void *b) {
 static void note_extras(struct model *m, uint64_t used) {
     uint64_t total;
     const struct tensor *all = tensor_set_all(m->tensors, &total);
-    struct extras x = {xmalloc((used + 1) * sizeof(char *)), 0, used, m->tensors};
+    struct extras x = {xmalloc((used + 1) * sizeof(char *)), 0, used, m->tensors, &m->spec};
     spec_needs(&m->spec, 0, m->spec.layers, collect, &x);
     qsort(x.needed, x.count, sizeof *x.needed, by_address);
     struct list extra = {0};
@@ -144,7 +146,7 @@ static void add_weights_to_fingerprint(struct model *m) {
 
 static err_id open_tensors(struct model *m, const char *folder, struct error *e) {
     TRY(tensor_set_open(folder, &m->tensors, e));
-    struct audit a = {.set = m->tensors};
+    struct audit a = {.set = m->tensors, .spec = &m->spec};
     spec_needs(&m->spec, 0, m->spec.layers, audit_need, &a);
     TRY(audit_report(&a, e));
     note_extras(m, a.used);
@@ -252,6 +254,6 @@ struct model_part model_part(const struct model *m, uint32_t first, uint32_t end
 const struct tensor *model_tensor(const struct model *m, enum tensor_role role, uint32_t layer, uint32_t expert) {
     char name[MODEL_NAME_MAX];
     if (m->tensors == NULL) return NULL;
-    spec_tensor_name(role, layer, expert, name);
+    spec_tensor_name(&m->spec, role, layer, expert, name);
     return tensor_set_find(m->tensors, name);
 }

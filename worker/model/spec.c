@@ -40,12 +40,31 @@ static const char *const tensor_names[TENSOR_ROLES] = {
     [TENSOR_SHARED_DOWN] = "mlp.shared_experts.down_proj.weight",
 };
 
-void spec_tensor_name(enum tensor_role role, uint32_t layer, uint32_t expert, char name[MODEL_NAME_MAX]) {
-    const char *suffix = tensor_names[role];
+// Where Mixtral's names differ from the others'.
+static const char *mixtral_name(enum tensor_role role) {
+    switch (role) {
+    case TENSOR_ROUTER:
+        return "block_sparse_moe.gate.weight";
+    case TENSOR_EXPERT_GATE:
+        return "w1.weight";
+    case TENSOR_EXPERT_UP:
+        return "w3.weight";
+    case TENSOR_EXPERT_DOWN:
+        return "w2.weight";
+    default:
+        return tensor_names[role];
+    }
+}
+
+void spec_tensor_name(const struct model_spec *spec, enum tensor_role role, uint32_t layer, uint32_t expert,
+                      char name[MODEL_NAME_MAX]) {
+    bool mixtral = spec->names == TENSOR_NAMES_MIXTRAL;
+    const char *suffix = mixtral ? mixtral_name(role) : tensor_names[role];
     if (role <= TENSOR_HEAD) {
         snprintf(name, MODEL_NAME_MAX, "%s", suffix);
     } else if (role >= TENSOR_EXPERT_GATE && role <= TENSOR_EXPERT_DOWN) {
-        snprintf(name, MODEL_NAME_MAX, "model.layers.%u.mlp.experts.%u.%s", layer, expert, suffix);
+        const char *block = mixtral ? "block_sparse_moe" : "mlp";
+        snprintf(name, MODEL_NAME_MAX, "model.layers.%u.%s.experts.%u.%s", layer, block, expert, suffix);
     } else {
         snprintf(name, MODEL_NAME_MAX, "model.layers.%u.%s", layer, suffix);
     }

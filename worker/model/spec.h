@@ -19,6 +19,7 @@ struct attention_spec {
     bool qkv_bias, out_bias;
     bool qk_norm;                                        // RMSNorm over each head of q and k before the rotation
     uint32_t q_lora, kv_lora, nope_dim, rope_dim, v_dim; // MLA; q_lora 0 = q is projected directly
+    float lora_norm_eps;                                 // MLA: of the norms over both latents, whatever norm_eps is
     float scale;                                         // of q·k before the softmax
 };
 
@@ -51,7 +52,7 @@ enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN
 struct rope_spec {
     enum rope_kind kind;
     bool interleaved; // pairs (2i, 2i+1); else (i, i + dim/2)
-    uint32_t dim;     // rotated elements of a head
+    uint32_t dim;     // rotated elements of a head, the first ones
     double theta, factor;
     double original_context;
     double low_freq_factor, high_freq_factor;            // llama3
@@ -60,8 +61,12 @@ struct rope_spec {
     bool truncate;                                       // yarn: whole numbers as ends of the ramp
 };
 
+// How a checkpoint names its tensors.
+enum tensor_names { TENSOR_NAMES_COMMON, TENSOR_NAMES_MIXTRAL };
+
 struct model_spec {
     char architecture[64];
+    enum tensor_names names;
     uint32_t vocab, hidden, layers, context;
     float norm_eps;
     bool tied; // the head is the embedding
@@ -71,7 +76,7 @@ struct model_spec {
     uint32_t eos[MODEL_EOS_MAX];
 };
 
-// A tensor's part in the model. The order is that of tensor_names in tensors_hf.c.
+// A tensor's part in the model. The order is that of the names in spec.c.
 enum tensor_role {
     TENSOR_EMBED,
     TENSOR_FINAL_NORM,
@@ -121,7 +126,8 @@ typedef void spec_need_fn(void *context, const struct tensor_need *need);
 // Calls fn for every tensor of the layers [first, end); the embedding with layer 0, norm and head with the last layer.
 void spec_needs(const struct model_spec *spec, uint32_t first, uint32_t end, spec_need_fn *fn, void *context);
 // The tensor's name in a Hugging Face checkpoint.
-void spec_tensor_name(enum tensor_role role, uint32_t layer, uint32_t expert, char name[MODEL_NAME_MAX]);
+void spec_tensor_name(const struct model_spec *spec, enum tensor_role role, uint32_t layer, uint32_t expert,
+                      char name[MODEL_NAME_MAX]);
 
 // Angle per position of each of the rope->dim / 2 pairs, and the factor on cos and sin.
 void rope_frequencies(const struct rope_spec *rope, double *frequency, double *factor);

@@ -78,7 +78,7 @@ static void mla_norm_q(void *context, uint32_t begin, uint32_t end, uint32_t thr
     struct forward *f = p->f;
     for (uint32_t t = begin; t < end; t++) {
         size_t at = t * f->q_a.ld;
-        f->kernels->rms_norm(f->q_a.f + at, p->w->q_a_norm, p->a->q_lora, f->spec->norm_eps, f->q_a.f + at);
+        f->kernels->rms_norm(f->q_a.f + at, p->w->q_a_norm, p->a->q_lora, p->a->lora_norm_eps, f->q_a.f + at);
         f->kernels->pack(f->q_a.f + at, p->a->q_lora, f->q_a.packed + at);
     }
 }
@@ -103,7 +103,7 @@ static void mla_tokens(void *context, uint32_t begin, uint32_t end, uint32_t thr
     uint32_t head = a->nope_dim + a->rope_dim, k_dim = a->kv_lora + a->rope_dim;
     for (uint32_t t = begin; t < end; t++) {
         float *k = f->k + (size_t)t * k_dim, *q = f->q.f + t * f->q.ld, *full = f->q_full.f + t * f->q_full.ld;
-        f->kernels->rms_norm(k, p->w->kv_a_norm, a->kv_lora, f->spec->norm_eps, k);
+        f->kernels->rms_norm(k, p->w->kv_a_norm, a->kv_lora, a->lora_norm_eps, k);
         rotate(f, f->pos[t], k + a->kv_lora);
         cache_write(f->cache, p->cache, f->table[t], f->pos[t], 0, k, k);
         for (uint32_t h = 0; h < a->heads; h++) {

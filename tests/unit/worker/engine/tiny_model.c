@@ -81,7 +81,7 @@ static void put_tensor(void *context, const struct tensor_need *n) {
     static const char *const dtypes[] = {"BF16", "F32", "F16"};
     struct writer *w = context;
     char name[MODEL_NAME_MAX], shape[48];
-    spec_tensor_name(n->role, n->layer, n->expert, name);
+    spec_tensor_name(w->spec, n->role, n->layer, n->expert, name);
     uint32_t count = n->rows * (n->cols > 0 ? n->cols : 1);
     snprintf(shape, sizeof shape, n->cols > 0 ? "%u,%u" : "%u", n->rows, n->cols);
     uint64_t end = w->offset + (uint64_t)count * (w->dtype == TINY_F32 ? 4 : 2);
