@@ -51,9 +51,10 @@ void driver_open(struct driver *d, uint32_t slot, const struct sampling_params *
 
 void driver_close(struct driver *d, uint32_t slot) { d->engine->ops->slot_close(d->engine, slot); }
 
-// A permutation of the blocks: 7 shares no factor with the counts used here.
+// A permutation of the blocks: a step that shares no factor with their number.
 static uint32_t next_block(struct driver *d) {
-    return (uint32_t)((d->free_next++ * UINT64_C(7) + 3) % d->info.limits.blocks);
+    uint32_t blocks = d->info.limits.blocks, step = blocks % 7 != 0 ? 7 : blocks % 11 != 0 ? 11 : 1;
+    return (uint32_t)((d->free_next++ * (uint64_t)step + 3) % blocks);
 }
 
 void driver_row(struct driver *d, uint32_t slot, const uint32_t *tokens, uint32_t n, enum plan_logits logits) {
