@@ -8,6 +8,7 @@
 #include "common/base/hash.h"
 #include "common/base/limits.h"
 #include "common/net/zmq_poll.h"
+#include "common/net/zmq_security.h"
 #include "common/net/zmq_socket.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 
 enum { IDENTITY_BYTES = 16, MONITOR_FRAMES_PER_TURN = 32 };
 enum { EVENTS_UP = ZMQ_EVENT_HANDSHAKE_SUCCEEDED };
+enum { EVENTS_SHUT_OUT = ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL };
 enum {
     EVENTS_DOWN = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
                   ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
@@ -37,8 +39,10 @@ struct net_dealer {
     char endpoint[ADDRESS_SIZE + 16]; // as ZeroMQ writes it
     struct connection *connection;    // NULL while waiting
     bool v6, connected;
-    uint32_t pause_ms; // before the next dial, without jitter
-    uint64_t random;   // state of the jitter
+    uint32_t server_at;            // which of the server keys is tried
+    uint8_t server[NET_KEY_BYTES]; // it, of the present connection
+    uint32_t pause_ms;             // before the next dial, without jitter
+    uint64_t random;               // state of the jitter
     uv_timer_t timer;
     struct net_stats stats;
 };
@@ -78,6 +82,7 @@ static void went_down(struct net_dealer *d) {
     bool was_connected = d->connected;
     d->connected = false;
     connection_close(d);
+    d->server_at += !was_connected; // it may have another key
     wait_and_dial(d);
     d->stats.lost += was_connected;
     if (was_connected && d->options.on_disconnected) d->options.on_disconnected(d->options.ctx);
@@ -88,12 +93,24 @@ static bool receive_frame(void *ctx) {
     struct connection *c = ctx;
     struct net_dealer *d = c->dealer;
     zmq_msg_t data;
-    enum zmq_received got = zmq_socket_receive(c->socket, NULL, d->options.frame_bytes_max, &data, &d->stats);
+    struct zmq_receiver from = {.socket = c->socket, .frame_bytes_max = d->options.frame_bytes_max, .stats = &d->stats};
+    enum zmq_received got = zmq_socket_receive(&from, NULL, &data);
     if (got != ZMQ_GOT) return got == ZMQ_DROPPED;
     came_up(d); // the monitor's word may come after the first frame
     if (c->dealer) d->options.on_frame(d->options.ctx, zmq_msg_data(&data), zmq_msg_size(&data));
     zmq_msg_close(&data);
     return c->dealer != NULL;
+}
+
+static void shut_out(struct net_dealer *d, uint16_t event) {
+    d->stats.shut_out++;
+    if (d->options.on_shut_out == NULL) return;
+    const char *why =
+        event & ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+            ? "the other side does not know this process' certificate; copy the public one into its security.allow"
+            : "the handshake failed: the other side has another key than its certificate here says, or only one side "
+              "uses CURVE";
+    d->options.on_shut_out(d->options.ctx, why);
 }
 
 // An event is two frames: its number and value, then the address.
@@ -107,6 +124,7 @@ static bool receive_event(void *ctx) {
     memcpy(&event, zmq_msg_data(&part), sizeof event);
     zmq_msg_recv(&part, zsock_resolve(c->monitor), ZMQ_DONTWAIT);
     zmq_msg_close(&part);
+    if (event & EVENTS_SHUT_OUT) shut_out(c->dealer, event);
     if (event & EVENTS_UP) {
         came_up(c->dealer);
     } else if (event & EVENTS_DOWN) {
@@ -139,6 +157,17 @@ static err_id open_polls(struct connection *c, const struct net_dealer *d, struc
     return ERR_NONE;
 }
 
+// The server key to try now, round and round the list.
+static err_id choose_server(struct net_dealer *d, struct error *e) {
+    const struct net_security *s = d->options.security;
+    if (!net_security_has_keys(s) || zmq_security_server(s, d->server_at, d->server)) return ERR_NONE;
+    d->server_at = 0;
+    if (zmq_security_server(s, 0, d->server)) return ERR_NONE;
+    if (d->options.on_shut_out)
+        d->options.on_shut_out(d->options.ctx, "no certificate of a router is known here; copy one into security.allow");
+    return error_set(e, ERR_CONFIG, "no server key is known");
+}
+
 static err_id dial(struct net_dealer *d, struct error *e) {
     uint8_t identity[IDENTITY_BYTES];
     CHECK(getrandom(identity, sizeof identity, 0) == sizeof identity);
@@ -149,7 +178,10 @@ static err_id dial(struct net_dealer *d, struct error *e) {
                                         .v6 = d->v6,
                                         .identity = identity,
                                         .identity_len = sizeof identity,
-                                        .connect_timeout_ms = d->options.dial_timeout_ms};
+                                        .connect_timeout_ms = d->options.dial_timeout_ms,
+                                        .security = d->options.security,
+                                        .server = d->server};
+    TRY(choose_server(d, e));
     struct connection *c = d->connection = xcalloc(1, sizeof *c);
     c->dealer = d;
     TRY(zmq_socket_open(&socket, &c->socket, e));
@@ -174,7 +206,11 @@ static void on_dial(uv_timer_t *timer) {
 static void wait_and_dial(struct net_dealer *d) {
     d->random = hash_mix(d->random + UINT64_C(0x9e3779b97f4a7c15));
     uint64_t pause = d->pause_ms / 2 + d->random % (d->pause_ms + 1);
-    d->pause_ms = d->pause_ms > d->options.redial_max_ms / 2 ? d->options.redial_max_ms : 2 * d->pause_ms;
+    uint8_t key[NET_KEY_BYTES];
+    if (d->server_at > 0 && zmq_security_server(d->options.security, d->server_at, key))
+        pause = d->options.redial_ms / 2; // not the same try again
+    else
+        d->pause_ms = d->pause_ms > d->options.redial_max_ms / 2 ? d->options.redial_max_ms : 2 * d->pause_ms;
     uv_timer_start(&d->timer, on_dial, pause, 0);
 }
 
@@ -190,7 +226,7 @@ static void use_defaults(struct net_dealer_options *o) {
 
 err_id net_dealer_create(const struct net_dealer_options *options, struct net_dealer **out, struct error *e) {
     struct endpoint endpoint;
-    TRY(zmq_socket_address(options->address, "dial", &endpoint, e));
+    TRY(zmq_socket_address(options->address, "dial", options->security, &endpoint, e));
     if (endpoint.kind == ENDPOINT_TCP && endpoint.port == 0)
         return error_set(e, ERR_INVALID_ARGUMENT, "cannot dial %s: a port is needed", options->address);
     struct net_dealer *d = xcalloc(1, sizeof *d);
@@ -241,6 +277,14 @@ void net_dealer_redial(struct net_dealer *d) {
     if (d->connection == NULL) return; // it is about to dial
     d->pause_ms = d->options.redial_ms;
     went_down(d);
+}
+
+void net_dealer_check_key(struct net_dealer *d) {
+    uint8_t key[NET_KEY_BYTES];
+    if (!net_security_has_keys(d->options.security) || d->connection == NULL) return;
+    for (uint32_t at = 0; zmq_security_server(d->options.security, at, key); at++)
+        if (memcmp(key, d->server, sizeof key) == 0) return;
+    net_dealer_redial(d);
 }
 
 bool net_dealer_is_connected(const struct net_dealer *d) { return d->connected; }

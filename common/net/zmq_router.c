@@ -22,7 +22,9 @@ static bool receive(void *ctx) {
     struct net_router *r = ctx;
     struct net_identity peer;
     zmq_msg_t data;
-    enum zmq_received got = zmq_socket_receive(r->socket, &peer, r->options.frame_bytes_max, &data, &r->stats);
+    struct zmq_receiver from = {r->socket, r->options.frame_bytes_max, net_security_has_keys(r->options.security),
+                                &r->stats};
+    enum zmq_received got = zmq_socket_receive(&from, &peer, &data);
     if (got != ZMQ_GOT) return got == ZMQ_DROPPED;
     r->options.on_frame(r->options.ctx, &peer, zmq_msg_data(&data), zmq_msg_size(&data));
     zmq_msg_close(&data); // its own memory: good also when the callback destroyed the router
@@ -46,7 +48,7 @@ static err_id bind_socket(struct net_router *r, const struct endpoint *endpoint,
 
 err_id net_router_create(const struct net_router_options *options, struct net_router **out, struct error *e) {
     struct endpoint endpoint;
-    TRY(zmq_socket_address(options->address, "listen on", &endpoint, e));
+    TRY(zmq_socket_address(options->address, "listen on", options->security, &endpoint, e));
     struct net_router *r = xcalloc(1, sizeof *r);
     r->options = *options;
     if (r->options.frame_bytes_max == 0) r->options.frame_bytes_max = FRAME_BYTES_MAX;
@@ -54,7 +56,8 @@ err_id net_router_create(const struct net_router_options *options, struct net_ro
     struct zmq_socket_options socket = {.type = ZMQ_ROUTER,
                                         .frame_bytes_max = r->options.frame_bytes_max,
                                         .queue_frames = r->options.queue_frames,
-                                        .v6 = endpoint.v6};
+                                        .v6 = endpoint.v6,
+                                        .security = options->security};
     r->poll = (struct zmq_poll){.ctx = r, .receive = receive, .on_gone = on_gone};
     r->poll.turn_max = options->turn_frames ? options->turn_frames : NET_TURN_FRAMES;
     TRY_GOTO(zmq_socket_open(&socket, &r->socket, e), fail);

@@ -1,6 +1,7 @@
 #include "common/net/zmq_socket.h"
 
 #include "common/base/check.h"
+#include "common/net/zmq_security.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -43,9 +44,10 @@ static bool set_options(void *socket, const struct zmq_socket_options *o) {
               set_int(socket, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S) &&
               set_int(socket, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES);
     if (ok && o->type == ZMQ_ROUTER) // a send to nobody must fail, and nobody may take over another's identity
-        ok = set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_ROUTER_HANDOVER, 0);
-    else if (ok)
-        ok = set_int(socket, ZMQ_RECONNECT_IVL, NO_REDIAL_MS) &&
+        ok = set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_ROUTER_HANDOVER, 0) &&
+             zmq_security_listen(o->security, socket);
+    else if (ok && o->type == ZMQ_DEALER)
+        ok = zmq_security_dial(o->security, socket, o->server) && set_int(socket, ZMQ_RECONNECT_IVL, NO_REDIAL_MS) &&
              set_int(socket, ZMQ_CONNECT_TIMEOUT, (int)o->connect_timeout_ms) &&
              zmq_setsockopt(socket, ZMQ_ROUTING_ID, o->identity, o->identity_len) == 0;
     return ok;
@@ -64,15 +66,15 @@ err_id zmq_socket_open(const struct zmq_socket_options *options, zsock_t **out, 
     return ERR_NONE;
 }
 
-err_id zmq_socket_address(const char *text, const char *verb, struct endpoint *out, struct error *e) {
+err_id zmq_socket_address(const char *text, const char *verb, const struct net_security *security, struct endpoint *out,
+                          struct error *e) {
     TRY(endpoint_parse(text, out, e));
-    if (!out->loopback)
-        return error_set(
-            e, ERR_INVALID_ARGUMENT,
-            "cannot %s %s: links that leave this host need encryption, which is not set up; use 127.0.0.1, [::1] "
-            "or unix:/path",
-            verb, text);
-    return ERR_NONE;
+    if (out->loopback || security) return ERR_NONE;
+    return error_set(
+        e, ERR_INVALID_ARGUMENT,
+        "cannot %s %s: the link would leave this host in plaintext; set security.curve: required (`shoal keygen` makes "
+        "the keys), or use 127.0.0.1, [::1] or unix:/path, or say security.plaintext: anywhere if that is meant",
+        verb, text);
 }
 
 static bool receive_part(void *socket, zmq_msg_t *part) {
@@ -94,12 +96,20 @@ static uint32_t discard_rest(void *socket, zmq_msg_t *part) {
     return n;
 }
 
-enum zmq_received zmq_socket_receive(zsock_t *zsock, struct net_identity *peer, uint32_t frame_bytes_max, zmq_msg_t *data,
-                                     struct net_stats *stats) {
-    void *socket = zsock_resolve(zsock);
+// The key that the frame's sender proved when it connected. False: it has none.
+static bool proven_key(zmq_msg_t *frame, struct net_identity *peer) {
+    const char *user = zmq_msg_gets(frame, "User-Id");
+    peer->keyed = user && strlen(user) == NET_KEY_TEXT - 1 && zmq_z85_decode(peer->key, user) != NULL;
+    return peer->keyed;
+}
+
+enum zmq_received zmq_socket_receive(const struct zmq_receiver *r, struct net_identity *peer, zmq_msg_t *data) {
+    void *socket = zsock_resolve(r->socket);
+    struct net_stats *stats = r->stats;
     if (!receive_part(socket, data)) return errno == EINTR ? ZMQ_DROPPED : ZMQ_NOTHING;
     if (peer) {
         CHECK(zmq_msg_size(data) <= NET_IDENTITY_MAX); // libzmq's own limit
+        peer->keyed = false;
         peer->len = (uint8_t)zmq_msg_size(data);
         memcpy(peer->bytes, zmq_msg_data(data), peer->len);
         bool more = zmq_msg_more(data);
@@ -108,8 +118,10 @@ enum zmq_received zmq_socket_receive(zsock_t *zsock, struct net_identity *peer, 
     }
     if (discard_rest(socket, data) > 0) {
         stats->multipart++;
-    } else if (zmq_msg_size(data) > frame_bytes_max) {
+    } else if (zmq_msg_size(data) > r->frame_bytes_max) {
         stats->oversized++;
+    } else if (peer && r->keyed && !proven_key(data, peer)) {
+        stats->unproven++;
     } else {
         stats->frames_in++;
         stats->bytes_in += zmq_msg_size(data);
