@@ -121,6 +121,15 @@ static void on_connected(void *ctx) {
     settle(d->shoal);
 }
 
+// Told with the next sentence that says that no router answers.
+static void on_shut_out(void *ctx, const char *why) {
+    struct dialled *d = ctx;
+    struct shoal *s = d->shoal;
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->routers_text, sizeof s->routers_text, "%s; %s: %s", s->routers_given, d->address, why);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void on_disconnected(void *ctx) {
     struct dialled *d = ctx;
     pthread_mutex_lock(&d->shoal->lock);
@@ -131,6 +140,7 @@ static void on_disconnected(void *ctx) {
 
 static void shut_loop(struct shoal *s) {
     for (uint32_t i = 0; i < s->core.options.n_routers; i++) net_dealer_destroy(&s->dialled[i].dealer);
+    net_security_destroy(&s->security);
     uv_close((uv_handle_t *)&s->wake, NULL);
     uv_close((uv_handle_t *)&s->timer, NULL);
 }
@@ -165,16 +175,23 @@ static err_id read_routers(const char *text, struct shoal *s, struct error *e) {
     }
     if (n == 0) return error_set(e, ERR_INVALID_ARGUMENT, "no routers are given");
     s->core.options.n_routers = n;
+    snprintf(s->routers_given, sizeof s->routers_given, "%s", text);
     snprintf(s->routers_text, sizeof s->routers_text, "%s", text);
     s->core.options.routers_text = s->routers_text;
     return ERR_NONE;
 }
 
-static err_id read_options(const struct shoal_options *o, struct shoal *s, struct error *e) {
+// What an older caller does not know stays zero.
+static err_id copy_options(const struct shoal_options *o, struct shoal_options *all, struct error *e) {
+    *all = (struct shoal_options){0};
     if (o == NULL || o->size < offsetof(struct shoal_options, name) || o->routers == NULL)
         return error_set(e, ERR_INVALID_ARGUMENT, "no routers are given");
-    struct shoal_options all = {0}; // what an older caller does not know stays zero
-    memcpy(&all, o, o->size < sizeof all ? o->size : sizeof all);
+    memcpy(all, o, o->size < sizeof *all ? o->size : sizeof *all);
+    return ERR_NONE;
+}
+
+static err_id read_options(const struct shoal_options *o, struct shoal *s, struct error *e) {
+    struct shoal_options all = *o;
     struct core_options *c = &s->core.options;
     c->pid = (uint32_t)getpid();
     c->connect_ms = all.connect_ms ? all.connect_ms : CONNECT_MS;
@@ -192,6 +209,8 @@ static err_id dial_all(struct shoal *s, struct error *e) {
         struct net_dealer_options o = {
             .loop = &s->loop,
             .address = s->dialled[i].address,
+            .security = s->security,
+            .on_shut_out = on_shut_out,
             .ctx = &s->dialled[i],
             .on_frame = on_frame,
             .on_connected = on_connected,
@@ -224,9 +243,11 @@ static void fini_waits(struct shoal *s) {
 
 int shoal_open(const struct shoal_options *options, struct shoal **out, struct shoal_failure *why) {
     struct error e = {0};
+    struct shoal_options all;
     struct shoal *s = xcalloc(1, sizeof *s);
     *out = NULL;
-    TRY_GOTO(read_options(options, s, &e), fail_options);
+    TRY_GOTO(copy_options(options, &all, &e), fail_options);
+    TRY_GOTO(read_options(&all, s, &e), fail_options);
     s->core.sink = (struct sink){.ctx = s, .send = send_message};
     s->core.ctx = s;
     s->core.changed = call_changed;
@@ -235,6 +256,7 @@ int shoal_open(const struct shoal_options *options, struct shoal **out, struct s
     CHECK(uv_async_init(&s->loop, &s->wake, on_wake) == 0 && uv_timer_init(&s->loop, &s->timer) == 0);
     s->wake.data = s->timer.data = s;
     init_waits(s);
+    TRY_GOTO(keys_open(&all, s, &e), fail_dial);
     TRY_GOTO(dial_all(s, &e), fail_dial);
     if (pthread_create(&s->thread, NULL, run_loop, s) != 0) {
         error_set(&e, ERR_SYSTEM, "cannot start a thread");

@@ -18,6 +18,8 @@ struct ticket {
     uint64_t seed;
 };
 
+enum { SERVER_KEY_WORD = 512, SHUT_OUT_SIZE = 256 };
+
 struct dialled {
     struct shoal *shoal;
     int index;
@@ -48,7 +50,13 @@ struct shoal {
     pthread_mutex_t view_turn; // one shoal_cluster at a time; taken before `lock`
 
     // fixed
-    char routers_text[ROUTERS_MAX * ADDRESS_SIZE];
+    struct net_security *security; // of the links; NULL: plaintext on this host
+    uint8_t servers[ROUTERS_MAX][NET_KEY_BYTES];
+    uint32_t n_servers;
+
+    char routers_given[ROUTERS_MAX * ADDRESS_SIZE];
+    char routers_text[ROUTERS_MAX * ADDRESS_SIZE +
+                      SHUT_OUT_SIZE]; // them, and why the last one refused us; guarded by the lock
     char tenant[NAME_SIZE];
 };
 
@@ -58,6 +66,9 @@ void draw_random(void *out, size_t n);
 // request.c: checks r and turns it into a Generate; the body is appended to `body`, which *out borrows.
 err_id request_read(const struct shoal_request *r, const char *tenant, struct buf *body, struct msg_generate *out,
                     struct error *e);
+
+// keys.c: makes s->security of what the options say. s->loop is open.
+err_id keys_open(const struct shoal_options *o, struct shoal *s, struct error *e);
 
 // view.c
 struct shoal_cluster *view_copy(const struct msg_cluster *m);

@@ -43,6 +43,12 @@ struct shoal_options {
     const char *tenant;  // NULL: none
     uint32_t connect_ms; // how long a call waits while no router answers; 0: 5000
     uint32_t silence_ms; // a router that says nothing for so long is taken for dead; 0: 1500
+    // Encrypted links (CURVE). Both or neither; without them routers must be on loopback or unix addresses.
+    const char *key; // path of this client's certificate, as `shoal keygen` makes it; its secret half lies beside it. It,
+                     // and not `tenant`, says whose requests these are
+    const char
+        *server_key; // the routers' public certificates: paths, or keys of 40 characters, separated by commas; at most 16
+    bool plaintext_anywhere; // without keys: routers may be on other machines, and everybody on the way can read along
 };
 
 // Starts the handle's thread; connections are made behind the scenes, also after failures. 0, or -1 with *why (may be NULL):

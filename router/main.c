@@ -24,7 +24,7 @@
 #endif
 
 struct settings {
-    const char *config, *name, *region, *http, *zmq, *admin, *metrics, *log_level;
+    const char *config, *name, *region, *key, *http, *zmq, *admin, *metrics, *log_level;
     struct flag_list peers;
     bool check_config, print_config, config_reference;
 };
@@ -123,10 +123,16 @@ static void link_metrics(void *ctx, struct buf *out) {
         "# TYPE shoal_router_link_frames_total counter\nshoal_router_link_frames_total{direction=\"in\"} %llu\n"
         "shoal_router_link_frames_total{direction=\"out\"} %llu\n# TYPE shoal_router_link_bytes_total counter\n"
         "shoal_router_link_bytes_total{direction=\"in\"} %llu\nshoal_router_link_bytes_total{direction=\"out\"} %llu\n"
-        "# TYPE shoal_router_link_garbage_total counter\nshoal_router_link_garbage_total %llu\n",
+        "# TYPE shoal_router_link_garbage_total counter\nshoal_router_link_garbage_total %llu\n"
+        "# TYPE shoal_router_link_overstepped_total counter\nshoal_router_link_overstepped_total %llu\n",
         (unsigned long long)s.frames_in, (unsigned long long)s.frames_out, (unsigned long long)s.bytes_in,
-        (unsigned long long)s.bytes_out, (unsigned long long)s.garbage);
+        (unsigned long long)s.bytes_out, (unsigned long long)s.garbage, (unsigned long long)s.overstepped);
     guard_metrics(p->guard, "shoal_router_", out);
+}
+
+static void on_keys_changed(void *ctx) {
+    struct program *p = ctx;
+    if (p->core) links_keys_changed(p->links);
 }
 
 // --- putting together
@@ -175,8 +181,16 @@ static err_id open_all(struct program *p, const struct settings *s, struct error
     struct links_options links = {.loop = &p->loop, .listen = or_default(s->zmq, c->listen.zmq), .peers = peers};
     if (s->peers.n > ROUTERS_MAX) return error_set(e, ERR_CONFIG, "at most %d peers can be named", ROUTERS_MAX);
     for (uint32_t i = 0; i < s->peers.n; i++) peers[links.n_peers++] = s->peers.values[i];
-    struct guard_options guard = {.loop = &p->loop, .config = c, .api_keys = true};
+    struct guard_options guard = {.loop = &p->loop,
+                                  .config = c,
+                                  .api_keys = true,
+                                  .certificate = s->key,
+                                  .role = CERTIFICATE_ROUTER,
+                                  .listens = true,
+                                  .ctx = p,
+                                  .changed = on_keys_changed};
     TRY(guard_create(&guard, &p->guard, e));
+    links.guard = p->guard;
     TRY(links_create(&links, &p->links, e));
     struct front_options front = {
         .loop = &p->loop,
@@ -247,6 +261,9 @@ static enum flags_next read_flags(struct settings *s, int argc, char **argv) {
         {"metrics", FLAG_STRING, &s->metrics, "ADDRESS", "a listener for /metrics alone (instead of listen.metrics)", NULL,
          0, 0, false},
         {"peer", FLAG_LIST, &s->peers, "ADDRESS", "a router of another region to dial", NULL, 0, 0, false},
+        {"key", FLAG_STRING, &s->key, "NAME",
+         "this router's certificate, in security.keys, when security.curve is required; or a path with a '/'", NULL, 0, 0,
+         false},
         {"check-config", FLAG_BOOL, &s->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &s->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
         {"config-reference", FLAG_BOOL, &s->config_reference, NULL,
@@ -268,7 +285,7 @@ static enum flags_next read_flags(struct settings *s, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     static struct program p;
-    struct settings s = {.name = "router", .region = "local"};
+    struct settings s = {.name = "router", .region = "local", .key = "router"};
     struct error e = {0};
     enum flags_next next = read_flags(&s, argc, argv);
     if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : 2;

@@ -11,6 +11,8 @@ enum { EXIT_ANSWER = 1, EXIT_USAGE = 2 };
 struct cli_where {
     const char *routers; // --routers; NULL: from the cluster file
     const char *config;  // --config; NULL: ./.run/cluster.yaml, else deploy/local/cluster.yaml
+    const char *key;     // --key; NULL: with security.curve: required in the cluster file, security.keys/client.cert
+    const char *servers; // --server-key; NULL: with it, the routers of security.allow
 };
 #define CLI_WHERE_FLAGS(w)                                                                                                  \
     {.name = "routers",                                                                                                     \
@@ -18,6 +20,16 @@ struct cli_where {
      .target = &(w).routers,                                                                                                \
      .value = "LIST",                                                                                                       \
      .help = "routers to talk to, tcp://host:port, separated by commas; default: those of the cluster file"},               \
+        {.name = "key",                                                                                                     \
+         .kind = FLAG_STRING,                                                                                               \
+         .target = &(w).key,                                                                                                \
+         .value = "FILE",                                                                                                   \
+         .help = "this client's certificate, for encrypted links; default: client.cert of security.keys"},                  \
+        {.name = "server-key",                                                                                              \
+         .kind = FLAG_STRING,                                                                                               \
+         .target = &(w).servers,                                                                                            \
+         .value = "LIST",                                                                                                   \
+         .help = "the routers' public certificates, separated by commas; default: those in security.allow"},                \
     {                                                                                                                       \
         .name = "config", .kind = FLAG_STRING, .target = &(w).config, .value = "FILE",                                      \
         .help = "cluster file; default: .run/cluster.yaml if it is there, else deploy/local/cluster.yaml"                   \

@@ -1,6 +1,7 @@
 // Finding the cluster, its model, and what Ctrl-C means.
 #include "client/cli/cli.h"
 
+#include "common/auth/allow_list.h"
 #include "common/base/buf.h"
 #include "common/base/check.h"
 #include "common/sys/config.h"
@@ -41,13 +42,43 @@ static bool read_router_file(const char *path, struct buf *list) {
     return true;
 }
 
-static int routers_of_file(const char *path, struct buf *list) {
+// What is known of the cluster before it is asked.
+struct found {
+    struct buf routers, servers; // lists with commas
+    char key[2 * CONFIG_PATH_SIZE];
+    bool plaintext_anywhere;
+};
+
+// The keys that the cluster file speaks of, where the flags leave them open.
+static err_id keys_of_file(const struct cluster_config *c, const struct cli_where *where, struct found *found,
+                           struct error *e) {
+    const struct config_security *s = &c->security;
+    struct allow_list list;
+    char key[CERTIFICATE_TEXT];
+    found->plaintext_anywhere = s->curve == CURVE_OFF && s->plaintext == PLAINTEXT_ANYWHERE;
+    if (s->curve == CURVE_OFF) return ERR_NONE;
+    if (where->key == NULL) snprintf(found->key, sizeof found->key, "%s/client.cert", s->keys);
+    if (where->servers) return ERR_NONE;
+    TRY(allow_list_load(s->allow[0] ? s->allow : s->keys, &list, e));
+    for (uint32_t i = 0, n = 0; i < list.n && n < ROUTERS_MAX; i++) {
+        if (list.entries[i].role != CERTIFICATE_ROUTER) continue;
+        certificate_key_text(list.entries[i].public_key, key);
+        buf_printf(&found->servers, "%s%s", n++ ? "," : "", key);
+    }
+    allow_list_free(&list);
+    return ERR_NONE;
+}
+
+static int read_cluster_file(const char *path, const struct cli_where *where, struct found *found) {
     struct cluster_config *c = xcalloc(1, sizeof *c);
+    struct buf *list = &found->routers;
     struct error e = {0};
     int code = 0;
-    if (config_load(c, path, NULL, &e) != ERR_NONE) {
+    if (config_load(c, path, NULL, &e) != ERR_NONE || keys_of_file(c, where, found, &e) != ERR_NONE) {
         fprintf(stderr, "shoal: %s\n", error_text(&e));
         code = EXIT_USAGE;
+    } else if (where->routers) {
+        buf_str(list, where->routers);
     } else if (c->routers.kind == DISCOVER_FILE) {
         if (!read_router_file(c->routers.entries[0], list)) {
             fprintf(stderr, "shoal: %s: cannot read the list of routers %s\n", path, c->routers.entries[0]);
@@ -64,27 +95,31 @@ static int routers_of_file(const char *path, struct buf *list) {
     return code;
 }
 
-static int find_routers(const struct cli_where *where, struct buf *list) {
+static int find_cluster(const struct cli_where *where, struct found *found) {
     static const char *const places[] = {".run/cluster.yaml", "deploy/local/cluster.yaml"};
+    if (where->config) return read_cluster_file(where->config, where, found);
     if (where->routers) {
-        buf_str(list, where->routers);
+        buf_str(&found->routers, where->routers);
         return 0;
     }
-    if (where->config) return routers_of_file(where->config, list);
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        if (access(places[i], R_OK) == 0) return routers_of_file(places[i], list);
+        if (access(places[i], R_OK) == 0) return read_cluster_file(places[i], where, found);
     fprintf(stderr, "shoal: there is neither %s nor %s here; say where the routers are with --routers or --config\n",
             places[0], places[1]);
     return EXIT_USAGE;
 }
 
 int cli_open(const struct cli_where *where, struct shoal **out) {
-    struct buf list = {0};
-    int code = find_routers(where, &list);
+    struct found found = {0};
+    int code = find_cluster(where, &found);
     struct shoal_failure why;
-    struct shoal_options options = {.size = sizeof options, .routers = list.data, .name = "shoal"};
+    struct shoal_options options = {.size = sizeof options, .routers = found.routers.data, .name = "shoal"};
+    options.key = where->key ? where->key : found.key[0] ? found.key : NULL;
+    options.server_key = where->servers ? where->servers : found.servers.data;
+    options.plaintext_anywhere = found.plaintext_anywhere;
     if (code == 0 && shoal_open(&options, out, &why) != 0) code = cli_fail(EXIT_USAGE, &why);
-    buf_free(&list);
+    buf_free(&found.routers);
+    buf_free(&found.servers);
     return code;
 }
 

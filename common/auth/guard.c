@@ -28,6 +28,7 @@ struct guard {
     const char *keys_path;
     struct api_keys keys;
     struct allow_list allow;
+    struct net_security *security;
     struct seen keys_seen, allow_seen;
     uv_timer_t timer;
     struct guard_stats stats;
@@ -114,6 +115,62 @@ static void on_timer(uv_timer_t *timer) {
 
 void guard_reload(struct guard *g) { renew(g, true, true); }
 
+// --- CURVE
+
+static bool allows(void *ctx, const uint8_t key[NET_KEY_BYTES]) { return guard_who(ctx, key) != NULL; }
+
+// The at-th router of the list.
+static bool server(void *ctx, uint32_t at, uint8_t key[NET_KEY_BYTES]) {
+    const struct guard *g = ctx;
+    for (uint32_t i = 0; i < g->allow.n; i++) {
+        if (g->allow.entries[i].role != CERTIFICATE_ROUTER || at-- > 0) continue;
+        memcpy(key, g->allow.entries[i].public_key, NET_KEY_BYTES);
+        return true;
+    }
+    return false;
+}
+
+static err_id own_certificate(const struct guard *g, struct certificate *out, struct error *e) {
+    char path[2 * CONFIG_PATH_SIZE];
+    const char *name = g->options.certificate;
+    if (strchr(name, '/'))
+        snprintf(path, sizeof path, "%s", name);
+    else
+        snprintf(path, sizeof path, "%s/%s.cert", g->options.config->security.keys, name);
+    TRY(certificate_load_secret(path, out, e));
+    if (out->role == g->options.role) return ERR_NONE;
+    return error_set(e, ERR_CONFIG,
+                     "the certificate %s is a %s's; this process needs a %s's (`shoal keygen --role %s`, then --key)", path,
+                     certificate_role_name(out->role), certificate_role_name(g->options.role),
+                     certificate_role_name(g->options.role));
+}
+
+static err_id open_security(struct guard *g, struct error *e) {
+    const struct config_security *s = &g->options.config->security;
+    struct net_security_options o = {.loop = g->options.loop, .ctx = g, .server = server};
+    struct certificate own = {0};
+    if (s->curve == CURVE_OFF && s->plaintext == PLAINTEXT_LOOPBACK) return ERR_NONE;
+    if (s->curve == CURVE_REQUIRED) {
+        TRY(own_certificate(g, &own, e));
+        o.public_key = own.public_key;
+        o.secret_key = own.secret_key;
+        o.allows = g->options.listens ? allows : NULL;
+        log_info("curve_on", "certificate=%s role=%s", own.name, certificate_role_name(own.role));
+    } else {
+        log_warn("plaintext_anywhere", "effect=%s",
+                 "links that leave this host can be read and used by everybody on the way");
+    }
+    err_id id = net_security_create(&o, &g->security, e);
+    explicit_bzero(&own, sizeof own);
+    return id;
+}
+
+const struct net_security *guard_security(const struct guard *g) { return g->security; }
+
+const struct certificate *guard_who(const struct guard *g, const uint8_t key[CERTIFICATE_KEY_BYTES]) {
+    return allow_list_find(&g->allow, key);
+}
+
 // --- life
 
 err_id guard_create(const struct guard_options *options, struct guard **out, struct error *e) {
@@ -127,6 +184,7 @@ err_id guard_create(const struct guard_options *options, struct guard **out, str
     g->timer.data = g;
     if (g->keys_path[0]) id = read_keys(g, e);
     if (id == ERR_NONE && g->allow_path[0]) id = read_allow(g, e);
+    if (id == ERR_NONE) id = open_security(g, e);
     if (g->keys_path[0] || g->allow_path[0]) uv_timer_start(&g->timer, on_timer, LOOK_MS, LOOK_MS);
     *out = g;
     if (id != ERR_NONE) guard_destroy(out);
@@ -139,6 +197,7 @@ void guard_destroy(struct guard **handle) {
     struct guard *g = *handle;
     *handle = NULL;
     if (g == NULL) return;
+    net_security_destroy(&g->security);
     api_keys_free(&g->keys);
     allow_list_free(&g->allow);
     uv_close((uv_handle_t *)&g->timer, on_timer_closed);
@@ -154,6 +213,12 @@ void guard_metrics(const struct guard *g, const char *prefix, struct buf *out) {
     buf_printf(out, "%sauth_refused_total{why=\"no_key\"} %" PRIu64 "\n", prefix, s->refused_missing);
     buf_printf(out, "%sauth_refused_total{why=\"wrong_key\"} %" PRIu64 "\n", prefix, s->refused_wrong);
     buf_printf(out, "%sauth_refused_total{why=\"forbidden\"} %" PRIu64 "\n", prefix, s->refused_forbidden);
+    if (net_security_has_keys(g->security)) {
+        const struct net_security_stats *n = net_security_stats(g->security);
+        buf_printf(out, "# TYPE %scurve_handshakes_total counter\n", prefix);
+        buf_printf(out, "%scurve_handshakes_total{outcome=\"admitted\"} %" PRIu64 "\n", prefix, n->admitted);
+        buf_printf(out, "%scurve_handshakes_total{outcome=\"refused\"} %" PRIu64 "\n", prefix, n->refused);
+    }
     buf_printf(out, "# TYPE %skey_reloads_total counter\n", prefix);
     buf_printf(out, "%skey_reloads_total{outcome=\"read\"} %" PRIu64 "\n", prefix, s->reloads);
     buf_printf(out, "%skey_reloads_total{outcome=\"failed\"} %" PRIu64 "\n", prefix, s->reloads_failed);
@@ -191,6 +256,7 @@ err_id guard_check_listener(const struct cluster_config *c, enum guard_listener 
 
 bool guard_metrics_keyed(const struct cluster_config *c, enum guard_listener kind, const char *address) {
     if (c->security.metrics == METRICS_OPEN || c->security.api_keys[0] == '\0' || kind == GUARD_ADMIN) return false;
+    if (address == NULL || address[0] == '\0') return false; // there is no such listener
     return kind == GUARD_API || !stays_here(address);
 }
 
@@ -219,6 +285,14 @@ err_id guard_identify(struct guard *g, const char *authorization, struct guard_c
     snprintf(out->tenant, sizeof out->tenant, "%s", key->tenant);
     out->role = key->role;
     return ERR_NONE;
+}
+
+err_id guard_identify_operator(struct guard *g, const char *authorization, const char *path, struct guard_caller *out,
+                               struct error *e) {
+    TRY(guard_identify(g, authorization, out, e));
+    if (out->role == API_OPERATOR) return ERR_NONE;
+    g->stats.refused_forbidden++;
+    return error_set(e, ERR_FORBIDDEN, "%s needs the API key of an operator", path);
 }
 
 const char *guard_challenge(const char *authorization) {

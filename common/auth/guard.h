@@ -4,6 +4,7 @@
 #pragma once
 #include "common/auth/allow_list.h"
 #include "common/auth/api_keys.h"
+#include "common/net/security.h"
 #include "common/sys/config.h"
 
 #include <uv.h>
@@ -14,6 +15,9 @@ struct guard_options {
     uv_loop_t *loop;
     const struct cluster_config *config; // borrowed
     bool api_keys;                       // this process asks for API keys, if the configuration has any
+    const char *certificate;             // with CURVE: its own, NAME for security.keys/NAME.cert, or a path with a '/'
+    enum certificate_role role;          // that the certificate must have
+    bool listens;                        // it has ZeroMQ listeners: others may connect, if the list says so
     void *ctx;
     void (*changed)(void *ctx); // somebody may speak who might not, or the other way round; may be NULL
 };
@@ -30,6 +34,13 @@ void guard_reload(struct guard *g);   // now, whatever the files' times say
 struct guard_stats *guard_stats(struct guard *g);
 void guard_metrics(const struct guard *g, const char *prefix, struct buf *out); // as Prometheus reads them
 
+// --- ZeroMQ
+
+// How its links are protected (NULL: plaintext on this host); lives as long as the guard.
+const struct net_security *guard_security(const struct guard *g);
+// Who proved this key; NULL: nobody who may speak, any more. Valid until the next reload.
+const struct certificate *guard_who(const struct guard *g, const uint8_t key[CERTIFICATE_KEY_BYTES]);
+
 // --- HTTP
 
 // Where a listener may stand. ERR_CONFIG with a sentence that says what to set.
@@ -45,6 +56,9 @@ struct guard_caller {
 // Who sends a request with this Authorization header (NULL: without). ERR_UNAUTHENTICATED; *e says what to do. Without API
 // keys everybody is an operator without a tenant.
 err_id guard_identify(struct guard *g, const char *authorization, struct guard_caller *out, struct error *e);
+// The same for what only operators may ask for, at this path: ERR_FORBIDDEN for others.
+err_id guard_identify_operator(struct guard *g, const char *authorization, const char *path, struct guard_caller *out,
+                               struct error *e);
 // The value of WWW-Authenticate for an answer 401.
 const char *guard_challenge(const char *authorization);
 // May this tenant's requests use the model (by its name or an alias)? ERR_FORBIDDEN with a sentence.

@@ -138,13 +138,10 @@ static bool admit(struct front *f, struct http_exchange *x, enum access access, 
     struct error e = {0};
     *who = (struct guard_caller){.role = API_OPERATOR};
     if (access == ACCESS_OPEN) return true;
-    if (guard_identify(f->options.guard, authorization, who, &e) != ERR_NONE) {
-        http_add_header(x, "WWW-Authenticate", guard_challenge(authorization));
-    } else if (access == ACCESS_OPERATOR && who->role != API_OPERATOR) {
-        guard_stats(f->options.guard)->refused_forbidden++;
-        error_set(&e, ERR_FORBIDDEN, "%s needs the API key of an operator", http_path(x));
-    }
-    if (e.id == ERR_NONE) return true;
+    err_id id = access == ACCESS_USER ? guard_identify(f->options.guard, authorization, who, &e)
+                                      : guard_identify_operator(f->options.guard, authorization, http_path(x), who, &e);
+    if (id == ERR_NONE) return true;
+    if (id == ERR_UNAUTHENTICATED) http_add_header(x, "WWW-Authenticate", guard_challenge(authorization));
     front_error(f, x, &e, 0);
     return false;
 }

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LOG_PERIOD_MS = 10000 };
 
@@ -18,6 +19,8 @@ struct link {
     uint32_t peer; // dialled: index into peers; its dealer outlives this link
     bool dialled;
     struct net_identity identity; // else
+    enum certificate_role role;   // and with CURVE, what its key says
+    char tenant[NAME_SIZE];
 };
 
 struct peer {
@@ -39,7 +42,8 @@ struct links {
     struct buf frame;
     struct codec_arena arena;
     struct links_stats stats;
-    struct log_limit garbage_log;
+    struct log_limit garbage_log, overstepped_log, shut_out_log;
+    struct guard *guard;
 };
 
 static uint64_t id_hash(link_id id) { return hash_mix(id); }
@@ -113,6 +117,41 @@ struct sink links_sink(struct links *l) {
     return (struct sink){.ctx = l, .send = send_message};
 }
 
+// --- who may say what
+
+static bool same_speaker(const struct net_identity *a, const struct net_identity *b) {
+    return a->keyed == b->keyed && (!a->keyed || memcmp(a->key, b->key, sizeof a->key) == 0);
+}
+
+static enum role role_of(enum certificate_role role) {
+    return role == CERTIFICATE_WORKER ? ROLE_WORKER : role == CERTIFICATE_ROUTER ? ROLE_ROUTER : ROLE_CLIENT;
+}
+
+static void overstepped(struct links *l, const struct link *k, const char *what) {
+    const struct certificate *who = guard_who(l->guard, k->identity.key);
+    l->stats.overstepped++;
+    log_limited(&l->overstepped_log, LOG_PERIOD_MS, LEVEL_WARN, "key_overstepped", "certificate=%s role=%s what=%s",
+                who ? who->name : "unknown", certificate_role_name(k->role), what);
+}
+
+static bool may_use_model(struct links *l, const struct link *k, const struct msg_generate *g) {
+    struct msg m = {.kind = MSG_REJECTED, .rejected = {.key = g->key, .attempt = g->attempt}};
+    if (guard_check_model(l->guard, k->tenant, g->model, &m.rejected.error) == ERR_NONE) return true;
+    send_message(l, k->id, &m);
+    return false;
+}
+
+// Holds what a keyed link says against its key, and puts the key's tenant in place of a claimed one. A router speaks for the
+// tenants of its clients. False: the message goes no further.
+static bool is_allowed(struct links *l, const struct link *k, struct msg *m) {
+    if (m->kind == MSG_HELLO && m->hello.role != role_of(k->role)) return overstepped(l, k, "Hello in another role"), false;
+    if (k->role != CERTIFICATE_CLIENT) return true;
+    if (m->kind == MSG_ATTACH) memcpy(m->attach.tenant, k->tenant, sizeof m->attach.tenant);
+    if (m->kind != MSG_GENERATE) return true;
+    memcpy(m->generate.tenant, k->tenant, sizeof m->generate.tenant);
+    return may_use_model(l, k, &m->generate);
+}
+
 // --- in
 
 static void on_frame(struct links *l, struct link *k, const void *data, size_t len) {
@@ -124,7 +163,7 @@ static void on_frame(struct links *l, struct link *k, const void *data, size_t l
         l->stats.garbage++;
         log_limited(&l->garbage_log, LOG_PERIOD_MS, LEVEL_WARN, "frame_refused", "link=%u bytes=%zu reason=%s", k->id, len,
                     error_text(&e));
-    } else {
+    } else if (k->dialled || !k->identity.keyed || is_allowed(l, k, &m)) {
         router_core_message(l->core, k->id, &m, clock_ms());
     }
     codec_arena_reset(&l->arena);
@@ -134,7 +173,21 @@ static void on_router_frame(void *ctx, const struct net_identity *identity, cons
     struct links *l = ctx;
     if (l->core == NULL) return;
     struct link *k = table_find(&l->by_identity, identity_hash(identity), identity_match, identity);
+    if (k && !same_speaker(&k->identity, identity)) {
+        router_core_link_closed(l->core, k->id, clock_ms());
+        link_drop(l, k);
+        k = NULL;
+    }
+    const struct certificate *who = identity->keyed ? guard_who(l->guard, identity->key) : NULL;
+    if (identity->keyed && who == NULL) { // connected before its certificate was taken away
+        l->stats.overstepped++;
+        return;
+    }
     if (k == NULL) k = link_open(l, identity, NULL);
+    if (who) {
+        k->role = who->role;
+        memcpy(k->tenant, who->tenant, sizeof k->tenant);
+    }
     on_frame(l, k, data, len);
 }
 
@@ -157,11 +210,17 @@ static void on_peer_disconnected(void *ctx) {
     link_drop(p->owner, p->link);
 }
 
+static void on_peer_shut_out(void *ctx, const char *why) {
+    struct peer *p = ctx;
+    log_limited(&p->owner->shut_out_log, LOG_PERIOD_MS, LEVEL_WARN, "peer_refused", "address=%s reason=%s", p->address, why);
+}
+
 // --- life
 
 err_id links_create(const struct links_options *options, struct links **out, struct error *e) {
     struct links *l = xcalloc(1, sizeof *l);
     l->loop = options->loop;
+    l->guard = options->guard;
     CHECK(options->n_peers <= ROUTERS_MAX);
     l->n_peers = options->n_peers;
     for (uint32_t i = 0; i < l->n_peers; i++) {
@@ -169,6 +228,7 @@ err_id links_create(const struct links_options *options, struct links **out, str
         snprintf(l->peers[i].address, sizeof l->peers[i].address, "%s", options->peers[i]);
     }
     struct net_router_options net = {.loop = l->loop, .address = options->listen, .ctx = l, .on_frame = on_router_frame};
+    net.security = guard_security(l->guard);
     err_id id = net_router_create(&net, &l->router, e);
     if (id != ERR_NONE) links_destroy(&l);
     *out = l;
@@ -181,6 +241,8 @@ err_id links_run(struct links *l, struct router_core *core, struct error *e) {
         struct peer *p = &l->peers[i];
         struct net_dealer_options net = {.loop = l->loop,
                                          .address = p->address,
+                                         .security = guard_security(l->guard),
+                                         .on_shut_out = on_peer_shut_out,
                                          .ctx = p,
                                          .on_frame = on_peer_frame,
                                          .on_connected = on_peer_connected,
@@ -214,6 +276,19 @@ void links_turn(struct links *l) {
         if (dealer) net_dealer_redial(dealer);
     }
     report_broken(l);
+}
+
+void links_keys_changed(struct links *l) {
+    struct link *k;
+    if (!net_security_has_keys(guard_security(l->guard))) return;
+    for (uint32_t at = 0; (k = table_next(&l->by_id, &at)) != NULL;) {
+        const struct certificate *who = k->dialled ? NULL : guard_who(l->guard, k->identity.key);
+        if (k->dialled || (who && who->role == k->role && strcmp(who->tenant, k->tenant) == 0)) continue;
+        log_info("link_cut", "link=%u reason=%s", k->id, who ? "its certificate changed" : "its certificate was taken away");
+        mark_broken(l, k);
+    }
+    for (uint32_t i = 0; i < l->n_peers; i++)
+        if (l->peers[i].dealer) net_dealer_check_key(l->peers[i].dealer);
 }
 
 void links_stats(const struct links *l, struct links_stats *out) { *out = l->stats; }

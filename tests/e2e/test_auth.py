@@ -1,28 +1,19 @@
-"""Who may speak: without a key, with a wrong one, or with one of the wrong role, every port refuses; the right one works, and no longer
-once it is revoked."""
+"""Who may speak over HTTP: without a key or with a wrong one every port refuses; the right one works, and no longer once it is revoked."""
 
 import http.client
 import json
-import os
 import signal
-import socket
-import subprocess
 
 import openai
 import pytest
-from cluster import BIN, Cluster, free_port, parse_metrics, stream, wait_for
+from cluster import Cluster, parse_metrics, stream, wait_for
+from keys import another_address, shoal, start_and_fail
 
 HI = {"model": "mock", "prompt": "hello", "max_tokens": 4}
 TENANTS = """security: {api_keys: "{dir}/api-keys"}
 tenants: {shop: {models: [mock]}, lab: {models: [other]}, ops: {}}
 models: {mock: {aliases: [mocked], deployments: {main: {}}}, other: {deployments: {main: {}}}}
 """
-
-
-def shoal(*args, check=True):
-    p = subprocess.run([f"{BIN}/shoal", *args], capture_output=True, text=True, timeout=120)
-    assert not check or p.returncode == 0, p
-    return p
 
 
 def add_key(folder, name, tenant, role="user"):
@@ -119,25 +110,6 @@ def test_a_key_works_and_stops_working_without_a_restart(keyed):
     with open(f"{c.dir}/api-keys", "w") as f:
         f.writelines(good)
     assert key not in r.log() and not any(key in line for line in good)
-
-
-def another_address():
-    """An address of this machine that is not loopback's; None if it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        try:
-            s.connect(("192.0.2.1", 9))  # nothing is sent
-        except OSError:
-            return None
-        return None if s.getsockname()[0].startswith("127.") else s.getsockname()[0]
-
-
-def start_and_fail(*args):
-    rest = [] if "--http" in args else ["--http", "127.0.0.1:0"]
-    rest += [] if "--zmq" in args else ["--zmq", "tcp://127.0.0.1:0"]
-    p = subprocess.run([f"{BIN}/shoal-router", *rest, *args], capture_output=True, text=True, timeout=120)
-    lines = [line for line in p.stderr.splitlines() if line and " info " not in line]
-    assert p.returncode == 2 and len(lines) == 1, p.stderr
-    return lines[0]
 
 
 def test_off_loopback_nothing_is_served_without_keys():

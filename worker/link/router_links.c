@@ -30,7 +30,7 @@ struct router_links {
     struct buf frame;
     struct codec_arena arena;
     struct router_links_stats stats;
-    struct log_limit garbage_log;
+    struct log_limit garbage_log, shut_out_log;
 };
 
 static struct dialled *by_link(struct router_links *l, link_id link) {
@@ -92,6 +92,12 @@ static void on_disconnected(void *ctx) {
     worker_core_link_closed(d->owner->core, link, clock_ms());
 }
 
+static void on_shut_out(void *ctx, const char *why) {
+    struct dialled *d = ctx;
+    log_limited(&d->owner->shut_out_log, LOG_PERIOD_MS, LEVEL_WARN, "router_refused", "address=%s reason=%s", d->address,
+                why);
+}
+
 static void dial(struct router_links *l, const char *address) {
     struct dialled *d = NULL;
     for (size_t i = 0; i < ARRAY_LEN(l->routers) && !d; i++)
@@ -102,6 +108,8 @@ static void dial(struct router_links *l, const char *address) {
     snprintf(d->address, sizeof d->address, "%s", address);
     struct net_dealer_options net = {.loop = l->options.loop,
                                      .address = d->address,
+                                     .security = guard_security(l->options.guard),
+                                     .on_shut_out = on_shut_out,
                                      .ctx = d,
                                      .on_frame = on_frame,
                                      .on_connected = on_connected,
@@ -156,6 +164,11 @@ void router_links_turn(struct router_links *l) {
         d->link = 0; // the core has dropped it already
         net_dealer_redial(d->dealer);
     }
+}
+
+void router_links_keys_changed(struct router_links *l) {
+    for (size_t i = 0; i < ARRAY_LEN(l->routers); i++)
+        if (l->routers[i].dealer) net_dealer_check_key(l->routers[i].dealer);
 }
 
 void router_links_stats(const struct router_links *l, struct router_links_stats *out) {

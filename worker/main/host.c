@@ -29,7 +29,7 @@ struct host {
     uv_prepare_t turn;
     uv_timer_t timer;
     uv_async_t engine_woke;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
     const struct backend *backend;
     struct engine_opts engine_opts;
     struct model *model;     // until loaded; NULL for the mock
@@ -39,6 +39,7 @@ struct host {
     struct leader_host *group;    // NULL: all layers are in this process
     uint64_t weights_bytes, loads;
     struct worker_token *tokens; // a step's, as the core wants them
+    struct guard *guard;
     struct router_links *links;
     struct worker_core *core;
     struct worker_http *http;
@@ -238,6 +239,16 @@ static void on_signal(uv_signal_t *handle, int number) {
         drain(h, h->settings->drain_deadline_ms);
 }
 
+static void on_hangup(uv_signal_t *handle, int number) {
+    struct host *h = handle->data;
+    if (h->guard) guard_reload(h->guard); // certificates; the rest of the configuration takes a restart
+}
+
+static void on_keys_changed(void *ctx) {
+    struct host *h = ctx;
+    if (h->core) router_links_keys_changed(h->links);
+}
+
 static void start_loop(struct host *h) {
     CHECK(uv_loop_init(&h->loop) == 0);
     uv_prepare_init(&h->loop, &h->turn);
@@ -245,7 +256,9 @@ static void start_loop(struct host *h) {
     uv_async_init(&h->loop, &h->engine_woke, on_engine);
     uv_signal_init(&h->loop, &h->term);
     uv_signal_init(&h->loop, &h->interrupt);
-    h->turn.data = h->engine_woke.data = h->term.data = h->interrupt.data = h;
+    uv_signal_init(&h->loop, &h->hangup);
+    h->turn.data = h->engine_woke.data = h->term.data = h->interrupt.data = h->hangup.data = h;
+    uv_signal_start(&h->hangup, on_hangup, SIGHUP);
     uv_signal_start(&h->term, on_signal, SIGTERM);
     uv_signal_start(&h->interrupt, on_signal, SIGINT);
 }
@@ -339,11 +352,24 @@ static err_id start_engine(struct host *h, struct error *e) {
     return h->engine ? ERR_NONE : e->id;
 }
 
+static err_id open_guard(struct host *h, struct error *e) {
+    const struct host_settings *s = h->settings;
+    struct guard_options o = {.loop = &h->loop,
+                              .config = &s->config,
+                              .api_keys = guard_metrics_keyed(&s->config, GUARD_METRICS, s->metrics),
+                              .certificate = s->key,
+                              .role = CERTIFICATE_WORKER,
+                              .ctx = h,
+                              .changed = on_keys_changed};
+    return guard_create(&o, &h->guard, e);
+}
+
 static err_id open_all(struct host *h, struct error *e) {
     struct engine_mem mem;
+    TRY(open_guard(h, e));
     TRY(open_model(h, e));
     TRY(h->backend->mem_plan(&h->engine_opts, &mem, e));
-    struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers};
+    struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers, .guard = h->guard};
     h->links = router_links_create(&links);
     struct worker_core_options options;
     core_options(h, &mem, &options);
@@ -355,6 +381,8 @@ static err_id open_all(struct host *h, struct error *e) {
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,
                                        .admin = h->settings->admin,
+                                       .config = &h->settings->config,
+                                       .guard = h->guard,
                                        .core = h->core,
                                        .links = h->links,
                                        .drain = drain,
@@ -376,11 +404,13 @@ static void close_all(struct host *h) {
     engine_thread_stop(&h->engine);
     leader_host_destroy(&h->group);
     router_links_destroy(&h->links);
+    guard_destroy(&h->guard);
     uv_close((uv_handle_t *)&h->turn, NULL);
     uv_close((uv_handle_t *)&h->timer, NULL);
     uv_close((uv_handle_t *)&h->engine_woke, NULL);
     uv_close((uv_handle_t *)&h->term, NULL);
     uv_close((uv_handle_t *)&h->interrupt, NULL);
+    uv_close((uv_handle_t *)&h->hangup, NULL);
     uv_run(&h->loop, UV_RUN_DEFAULT); // also lets the text jobs that are under way end
     if (h->core) worker_core_destroy(h->core);
     uv_loop_close(&h->loop);

@@ -21,6 +21,7 @@ struct host_settings {
     const char *device; // of the table of backends
     struct config_discover routers;
     const char *admin, *metrics; // addresses, or NULL
+    const char *key;             // its certificate, in security.keys
     const char *record;          // file for step plans, or NULL
     struct host_group group;
     uint32_t micro_batches; // of a group

@@ -17,7 +17,7 @@
 struct command_line {
     const char *parallel, *group, *group_listen, *leader, *layers;
     uint32_t stage, micro_batches, mock_layers;
-    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level;
+    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *key, *log_level;
     struct flag_list routers;
     bool check_config, print_config;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
@@ -84,6 +84,9 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
         {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL,
          0, 0, false},
+        {"key", FLAG_STRING, &c->key, "NAME",
+         "this worker's certificate, in security.keys, when security.curve is required; or a path with a '/'", NULL, 0, 0,
+         false},
         {"check-config", FLAG_BOOL, &c->check_config, NULL, "check the configuration and exit", NULL, 0, 0, false},
         {"print-config", FLAG_BOOL, &c->print_config, NULL, "print the configuration in force and exit", NULL, 0, 0, false},
         {"log-level", FLAG_STRING, &c->log_level, "LEVEL", "the least that is logged (instead of log.level)", levels, 0, 0,
@@ -205,6 +208,7 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     s->admin = c->admin;
     s->metrics = c->metrics;
     s->record = c->record;
+    s->key = c->key;
     s->max_seqs = c->max_seqs;
     s->step_tokens = c->step_tokens < c->max_seqs ? c->max_seqs : c->step_tokens; // every sequence must fit a step
     s->chunk_tokens = c->chunk_tokens;
@@ -226,6 +230,7 @@ int main(int argc, char **argv) {
     static struct host_settings settings;
     struct command_line c = {.region = "local",
                              .device = "cpu",
+                             .key = "worker",
                              .max_seqs = 64,
                              .block_tokens = 32,
                              .step_tokens = 512,

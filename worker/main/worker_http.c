@@ -43,6 +43,7 @@ struct worker_http {
     struct worker_http_options options;
     struct http_server *metrics_server, *admin;
     struct metrics *registry;
+    bool metrics_keyed; // /metrics asks for an operator's key
     struct buf out;
 #define X(field, name, help) struct series *field;
     COUNTERS(X)
@@ -97,6 +98,20 @@ static void respond_text(struct http_exchange *x, int status, const char *text) 
     http_respond(x, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
+// Answers 401 or 403 itself and returns false when the request may not read the metrics.
+static bool may_read(struct worker_http *h, struct http_exchange *x) {
+    const char *authorization = http_header(x, "Authorization");
+    struct guard_caller who;
+    struct error e = {0};
+    err_id id = guard_identify_operator(h->options.guard, authorization, http_path(x), &who, &e);
+    if (id == ERR_NONE) return true;
+    if (id == ERR_UNAUTHENTICATED) http_add_header(x, "WWW-Authenticate", guard_challenge(authorization));
+    buf_reset(&h->out);
+    buf_printf(&h->out, "%s\n", error_text(&e));
+    http_respond(x, error_info(id)->http_status, "text/plain; charset=utf-8", h->out.data, h->out.len);
+    return false;
+}
+
 static void refresh_core(struct worker_http *h) {
     struct worker_counters c;
     struct router_links_stats links;
@@ -141,6 +156,7 @@ static void get_metrics(struct worker_http *h, struct http_exchange *x) {
     refresh_group(h);
     buf_reset(&h->out);
     metrics_write(h->registry, &h->out);
+    guard_metrics(h->options.guard, "shoal_worker_", &h->out);
     http_respond(x, 200, "text/plain; version=0.0.4", h->out.data, h->out.len);
 }
 
@@ -175,6 +191,8 @@ static void dispatch(struct worker_http *h, struct http_exchange *x, bool admin)
         respond_text(x, 200, "ok\n");
     else if (get && strcmp(path, "/readyz") == 0)
         get_readyz(h, x);
+    else if (get && strcmp(path, "/metrics") == 0 && !admin && h->metrics_keyed && !may_read(h, x))
+        return; // it was answered
     else if (get && strcmp(path, "/metrics") == 0)
         get_metrics(h, x);
     else if (admin && strcmp(method, "POST") == 0 && strcmp(path, "/drain") == 0)
@@ -205,7 +223,10 @@ err_id worker_http_create(const struct worker_http_options *options, struct work
     if (options->core) register_core(h);
     register_group(h);
     *out = h;
-    err_id id = serve(h, options->metrics, on_metrics, &h->metrics_server, e);
+    h->metrics_keyed = guard_metrics_keyed(options->config, GUARD_METRICS, options->metrics);
+    err_id id = guard_check_listener(options->config, GUARD_METRICS, options->metrics, e);
+    if (id == ERR_NONE) id = guard_check_listener(options->config, GUARD_ADMIN, options->admin, e);
+    if (id == ERR_NONE) id = serve(h, options->metrics, on_metrics, &h->metrics_server, e);
     if (id == ERR_NONE) id = serve(h, options->admin, on_admin, &h->admin, e);
     if (id != ERR_NONE) worker_http_destroy(out);
     return id;

@@ -1,6 +1,7 @@
 // A worker's own HTTP: /livez, /readyz and /metrics on one address, the admin socket with POST /drain on another. Loop
 // thread.
 #pragma once
+#include "common/auth/guard.h"
 #include "common/net/http_server.h"
 #include "worker/core/worker_core.h"
 #include "worker/link/router_links.h"
@@ -11,6 +12,8 @@ struct worker_http;
 struct worker_http_options {
     uv_loop_t *loop;
     const char *metrics, *admin;    // addresses; NULL or "": not opened
+    const struct cluster_config *config;
+    struct guard *guard; // who may read /metrics
     const struct worker_core *core; // with links; NULL for a follower of a group
     const struct router_links *links;
     void (*drain)(void *ctx, uint32_t deadline_ms); // 0: no deadline
