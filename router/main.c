@@ -186,7 +186,6 @@ static err_id open_all(struct program *p, const struct settings *s, struct error
                                   .api_keys = true,
                                   .certificate = s->key,
                                   .role = CERTIFICATE_ROUTER,
-                                  .listens = true,
                                   .ctx = p,
                                   .changed = on_keys_changed};
     TRY(guard_create(&guard, &p->guard, e));

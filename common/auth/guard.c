@@ -28,7 +28,8 @@ struct guard {
     const char *keys_path;
     struct api_keys keys;
     struct allow_list allow;
-    struct net_security *security;
+    struct net_security *security, *group;
+    uint8_t own_key[NET_KEY_BYTES];
     struct seen keys_seen, allow_seen;
     uv_timer_t timer;
     struct guard_stats stats;
@@ -119,15 +120,29 @@ void guard_reload(struct guard *g) { renew(g, true, true); }
 
 static bool allows(void *ctx, const uint8_t key[NET_KEY_BYTES]) { return guard_who(ctx, key) != NULL; }
 
-// The at-th router of the list.
-static bool server(void *ctx, uint32_t at, uint8_t key[NET_KEY_BYTES]) {
-    const struct guard *g = ctx;
+static bool allows_workers(void *ctx, const uint8_t key[NET_KEY_BYTES]) {
+    const struct certificate *who = guard_who(ctx, key);
+    return who && who->role == CERTIFICATE_WORKER;
+}
+
+// The at-th of that role in the list.
+static bool nth(const struct guard *g, enum certificate_role role, uint32_t at, uint8_t key[NET_KEY_BYTES]) {
     for (uint32_t i = 0; i < g->allow.n; i++) {
-        if (g->allow.entries[i].role != CERTIFICATE_ROUTER || at-- > 0) continue;
+        if (g->allow.entries[i].role != role || at-- > 0) continue;
         memcpy(key, g->allow.entries[i].public_key, NET_KEY_BYTES);
         return true;
     }
     return false;
+}
+
+static bool nth_router(void *ctx, uint32_t at, uint8_t key[NET_KEY_BYTES]) { return nth(ctx, CERTIFICATE_ROUTER, at, key); }
+
+// First our own: the stages of a group mostly share one.
+static bool nth_worker(void *ctx, uint32_t at, uint8_t key[NET_KEY_BYTES]) {
+    const struct guard *g = ctx;
+    if (at > 0) return nth(g, CERTIFICATE_WORKER, at - 1, key);
+    memcpy(key, g->own_key, NET_KEY_BYTES);
+    return true;
 }
 
 static err_id own_certificate(const struct guard *g, struct certificate *out, struct error *e) {
@@ -145,26 +160,38 @@ static err_id own_certificate(const struct guard *g, struct certificate *out, st
                      certificate_role_name(g->options.role));
 }
 
-static err_id open_security(struct guard *g, struct error *e) {
-    const struct config_security *s = &g->options.config->security;
-    struct net_security_options o = {.loop = g->options.loop, .ctx = g, .server = server};
+// A router is dialled by everybody in the list; a worker by nobody but the workers of its group.
+static err_id open_curve(struct guard *g, struct error *e) {
     struct certificate own = {0};
-    if (s->curve == CURVE_OFF && s->plaintext == PLAINTEXT_LOOPBACK) return ERR_NONE;
-    if (s->curve == CURVE_REQUIRED) {
-        TRY(own_certificate(g, &own, e));
-        o.public_key = own.public_key;
-        o.secret_key = own.secret_key;
-        o.allows = g->options.listens ? allows : NULL;
-        log_info("curve_on", "certificate=%s role=%s", own.name, certificate_role_name(own.role));
-    } else {
-        log_warn("plaintext_anywhere", "effect=%s",
-                 "links that leave this host can be read and used by everybody on the way");
-    }
+    struct net_security_options o = {.loop = g->options.loop, .ctx = g, .server = nth_router};
+    bool worker = g->options.role == CERTIFICATE_WORKER;
+    TRY(own_certificate(g, &own, e));
+    memcpy(g->own_key, own.public_key, sizeof g->own_key);
+    o.public_key = own.public_key;
+    o.secret_key = own.secret_key;
+    o.allows = worker ? NULL : allows;
     err_id id = net_security_create(&o, &g->security, e);
-    explicit_bzero(&own, sizeof own);
+    if (id == ERR_NONE && worker) {
+        o.allows = allows_workers;
+        o.server = nth_worker;
+        id = net_security_create(&o, &g->group, e);
+    }
+    explicit_bzero(own.secret_key, sizeof own.secret_key);
+    log_info("curve_on", "certificate=%s role=%s", own.name, certificate_role_name(own.role));
     return id;
 }
 
+static err_id open_security(struct guard *g, struct error *e) {
+    const struct config_security *s = &g->options.config->security;
+    struct net_security_options plaintext = {.loop = g->options.loop};
+    if (s->curve == CURVE_REQUIRED) return open_curve(g, e);
+    if (s->plaintext == PLAINTEXT_LOOPBACK) return ERR_NONE;
+    log_warn("plaintext_anywhere", "effect=%s", "links that leave this host can be read and used by everybody on the way");
+    TRY(net_security_create(&plaintext, &g->security, e));
+    return net_security_create(&plaintext, &g->group, e);
+}
+
+const struct net_security *guard_group_security(const struct guard *g) { return g->group; }
 const struct net_security *guard_security(const struct guard *g) { return g->security; }
 
 const struct certificate *guard_who(const struct guard *g, const uint8_t key[CERTIFICATE_KEY_BYTES]) {
@@ -198,6 +225,7 @@ void guard_destroy(struct guard **handle) {
     *handle = NULL;
     if (g == NULL) return;
     net_security_destroy(&g->security);
+    net_security_destroy(&g->group);
     api_keys_free(&g->keys);
     allow_list_free(&g->allow);
     uv_close((uv_handle_t *)&g->timer, on_timer_closed);
@@ -213,8 +241,9 @@ void guard_metrics(const struct guard *g, const char *prefix, struct buf *out) {
     buf_printf(out, "%sauth_refused_total{why=\"no_key\"} %" PRIu64 "\n", prefix, s->refused_missing);
     buf_printf(out, "%sauth_refused_total{why=\"wrong_key\"} %" PRIu64 "\n", prefix, s->refused_wrong);
     buf_printf(out, "%sauth_refused_total{why=\"forbidden\"} %" PRIu64 "\n", prefix, s->refused_forbidden);
-    if (net_security_has_keys(g->security)) {
-        const struct net_security_stats *n = net_security_stats(g->security);
+    const struct net_security *asked = g->group ? g->group : g->security;
+    if (net_security_has_keys(asked)) {
+        const struct net_security_stats *n = net_security_stats(asked);
         buf_printf(out, "# TYPE %scurve_handshakes_total counter\n", prefix);
         buf_printf(out, "%scurve_handshakes_total{outcome=\"admitted\"} %" PRIu64 "\n", prefix, n->admitted);
         buf_printf(out, "%scurve_handshakes_total{outcome=\"refused\"} %" PRIu64 "\n", prefix, n->refused);

@@ -17,7 +17,6 @@ struct guard_options {
     bool api_keys;                       // this process asks for API keys, if the configuration has any
     const char *certificate;             // with CURVE: its own, NAME for security.keys/NAME.cert, or a path with a '/'
     enum certificate_role role;          // that the certificate must have
-    bool listens;                        // it has ZeroMQ listeners: others may connect, if the list says so
     void *ctx;
     void (*changed)(void *ctx); // somebody may speak who might not, or the other way round; may be NULL
 };
@@ -38,6 +37,8 @@ void guard_metrics(const struct guard *g, const char *prefix, struct buf *out); 
 
 // How its links are protected (NULL: plaintext on this host); lives as long as the guard.
 const struct net_security *guard_security(const struct guard *g);
+// Of a worker, for the links between the stages of its group: only workers are dialled, and only workers may connect.
+const struct net_security *guard_group_security(const struct guard *g);
 // Who proved this key; NULL: nobody who may speak, any more. Valid until the next reload.
 const struct certificate *guard_who(const struct guard *g, const uint8_t key[CERTIFICATE_KEY_BYTES]);
 

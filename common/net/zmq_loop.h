@@ -37,7 +37,7 @@ struct net_stats {
     uint64_t frames_in, bytes_in, frames_out, bytes_out;
     uint64_t multipart; // messages of more than one frame: dropped
     uint64_t oversized; // frames over frame_bytes_max: dropped. Over twice that, libzmq cuts the connection
-    uint64_t unproven;  // frames without a key on a CURVE listener: dropped
+    uint64_t unproven;  // frames without a key that may (still) speak, on a CURVE listener: dropped
     uint64_t refused;   // sends answered by anything but NET_SENT
     uint64_t connected; // dealer: connections made
     uint64_t lost;      // dealer: connections lost

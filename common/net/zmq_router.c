@@ -4,6 +4,7 @@
 #include "common/base/limits.h"
 #include "common/net/unix_path.h"
 #include "common/net/zmq_poll.h"
+#include "common/net/zmq_security.h"
 #include "common/net/zmq_socket.h"
 
 #include <errno.h>
@@ -26,6 +27,11 @@ static bool receive(void *ctx) {
                                 &r->stats};
     enum zmq_received got = zmq_socket_receive(&from, &peer, &data);
     if (got != ZMQ_GOT) return got == ZMQ_DROPPED;
+    if (!zmq_security_allows(r->options.security, &peer)) {
+        r->stats.unproven++;
+        zmq_msg_close(&data);
+        return true;
+    }
     r->options.on_frame(r->options.ctx, &peer, zmq_msg_data(&data), zmq_msg_size(&data));
     zmq_msg_close(&data); // its own memory: good also when the callback destroyed the router
     return true;

@@ -150,6 +150,10 @@ bool zmq_security_dial(const struct net_security *s, void *socket, const uint8_t
            set_key(socket, ZMQ_CURVE_SECRETKEY, s->secret_key);
 }
 
+bool zmq_security_allows(const struct net_security *s, const struct net_identity *peer) {
+    return !net_security_has_keys(s) || s->options.allows(s->options.ctx, peer->key);
+}
+
 bool zmq_security_server(const struct net_security *s, uint32_t at, uint8_t key[NET_KEY_BYTES]) {
     return net_security_has_keys(s) && s->options.server && s->options.server(s->options.ctx, at, key);
 }

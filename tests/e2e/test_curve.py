@@ -4,6 +4,7 @@ longer once it is revoked; and nobody on the way can read along."""
 import concurrent.futures
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,6 +40,11 @@ def generate(address, key=None, server=None, prompt="hello", config=None, model=
     args += ["--routers", address] if address else []
     args += ["--key", key, "--server-key", server] if key else []
     return shoal("generate", *args, prompt, check=False)
+
+
+def certificate_key(path):
+    with open(path) as f:
+        return re.search(r'public-key = "(\S{40})"', f.read()).group(1)
 
 
 def connected(r, what="replicas_ready"):
@@ -213,6 +219,26 @@ def test_peers_speak_curve_and_a_stream_comes_through_both():
         wait_for(lambda: north.ready(), "the north knows of the south's replica", 30)
         assert stream(north, HI)["done"]
         assert generate(north.zmq, config=c.config).returncode == 0
+
+
+def test_the_stages_of_a_replica_speak_curve_and_only_with_workers():
+    with Cluster(more=CURVE) as c:
+        make_keys(c)
+        r = c.router("r1")
+        stages = c.group("cut", "north", [r], 3, device="mock", model="mock")
+        c.wait_ready(r, 1)
+        assert stream(r, HI)["done"]
+        address = stages[0].find(r"group_listens .*address=(\S+)").group(1)
+        p = generate(address, f"{c.dir}/keys/client.cert", f"{c.dir}/keys/worker.cert")  # no router's certificate
+        assert "the routers' is needed" in p.stderr
+        server = certificate_key(f"{c.dir}/keys/worker.cert")
+        p = generate(address, f"{c.dir}/keys/client.cert", server)  # a client at a stage's door
+        assert "does not know this process' certificate" in p.stderr, p
+        os.rename(f"{c.dir}/keys/worker.cert", f"{c.dir}/worker.cert")
+        wait_for(lambda: connected(r) == 0, "the replica is cut off")
+        os.rename(f"{c.dir}/worker.cert", f"{c.dir}/keys/worker.cert")
+        c.wait_ready(r, 1)
+        assert stream(r, HI)["done"]
 
 
 def test_off_loopback_zeromq_is_refused_in_plaintext():

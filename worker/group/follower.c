@@ -35,7 +35,7 @@ struct follower {
     uint64_t joins, garbage;
     char refusal[ERROR_TEXT_MAX];
     struct buf frame;
-    struct log_limit garbage_log, refused_log;
+    struct log_limit garbage_log, refused_log, shut_out_log;
     bool ended;
     int handles; // open
 };
@@ -105,6 +105,11 @@ static void on_next_connected(void *ctx) {
     struct follower *f = ctx;
     for (uint32_t i = 0; i < f->n_held; i++) deliver(f, f->held[i]);
     f->n_held = 0;
+}
+
+static void on_shut_out(void *ctx, const char *why) {
+    struct follower *f = ctx;
+    log_limited(&f->shut_out_log, LOG_PERIOD_MS, LEVEL_WARN, "group_refused", "reason=%s", why);
 }
 
 // States may have been lost with it.
@@ -231,6 +236,8 @@ static void dial_next(struct follower *f, const char *address) {
         .loop = f->options.loop, .address = f->next_address, .ctx = f, .on_frame = on_next_frame};
     net.on_connected = on_next_connected;
     net.on_disconnected = on_next_disconnected;
+    net.security = f->options.security;
+    net.on_shut_out = on_shut_out;
     net.frame_bytes_max = GROUP_FRAME_MAX;
     net.redial_ms = REDIAL_MS;
     net.redial_max_ms = REDIAL_MAX_MS;
@@ -264,13 +271,15 @@ static err_id open_sockets(struct follower *f, struct error *e) {
     const struct follower_options *o = &f->options;
     struct net_router_options listen = {
         .loop = o->loop, .address = o->listen, .frame_bytes_max = GROUP_FRAME_MAX, .ctx = f, .on_frame = on_before_frame};
-    if (o->listen) TRY(net_router_create(&listen, &f->before, e));
     struct net_dealer_options dial = {.loop = o->loop, .address = o->leader, .frame_bytes_max = GROUP_FRAME_MAX, .ctx = f};
     dial.redial_ms = REDIAL_MS;
     dial.redial_max_ms = REDIAL_MAX_MS;
+    listen.security = dial.security = o->security;
+    dial.on_shut_out = on_shut_out;
     dial.on_frame = on_leader_frame;
     dial.on_connected = on_connected;
     dial.on_disconnected = on_disconnected;
+    if (o->listen) TRY(net_router_create(&listen, &f->before, e));
     return net_dealer_create(&dial, &f->leader, e);
 }
 

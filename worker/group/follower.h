@@ -9,8 +9,9 @@ struct follower;
 
 struct follower_options {
     uv_loop_t *loop;
-    const char *leader; // its address
-    const char *listen; // for the stage before; NULL when that is the leader, which needs no way of its own
+    const char *leader;                  // its address
+    const char *listen;                  // for the stage before; NULL when that is the leader, which needs no way of its own
+    const struct net_security *security; // of the links of the group (common/net/security.h)
     struct group_join self;
     struct stage_options stage; // ctx, send and failed are set here
     uint64_t weights_bytes;     // of its own tensors

@@ -223,6 +223,7 @@ err_id leader_create(const struct leader_options *options, struct leader **out, 
     roster_init(&l->roster, &options->self);
     struct net_router_options net = {.loop = options->loop,
                                      .address = options->listen,
+                                     .security = options->security,
                                      .frame_bytes_max = GROUP_FRAME_MAX,
                                      .ctx = l,
                                      .on_frame = on_frame};

@@ -10,9 +10,10 @@ struct leader;
 
 struct leader_options {
     uv_loop_t *loop;
-    const char *listen;         // address for followers
-    struct group_join self;     // stage 0
-    struct group_limits limits; // for all engines
+    const char *listen;                  // address for followers
+    const struct net_security *security; // of their links (common/net/security.h)
+    struct group_join self;              // stage 0
+    struct group_limits limits;          // for all engines
     uint32_t beat_ms, dead_ms;
     struct comm *comm; // its wake is set here
     void *ctx;

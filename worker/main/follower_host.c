@@ -5,6 +5,7 @@
 #include "worker/engine/table.h"
 #include "worker/group/follower.h"
 #include "worker/main/group_member.h"
+#include "worker/main/worker_guard.h"
 #include "worker/main/worker_http.h"
 #include "worker/model/model.h"
 
@@ -16,7 +17,8 @@
 struct follower_host {
     const struct host_settings *settings;
     uv_loop_t loop;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
+    struct guard *guard;
     struct model *model; // open as long as the stage may load
     struct follower *follower;
     struct worker_http *http;
@@ -39,6 +41,10 @@ static void on_ended(void *ctx, int exit_code, const char *sentence) {
 }
 
 static void on_signal(uv_signal_t *handle, int number) { end(handle->data, 0); }
+static void on_hangup(uv_signal_t *handle, int number) {
+    struct follower_host *h = handle->data;
+    if (h->guard) guard_reload(h->guard);
+}
 static void drain(void *ctx, uint32_t deadline_ms) { end(ctx, 0); }
 
 static void figures(void *ctx, struct group_figures *out) {
@@ -58,6 +64,8 @@ static err_id open_stage(struct follower_host *h, struct error *e) {
     struct engine_opts opts = s->engine;
     struct engine_device device;
     struct follower_options o = {.loop = &h->loop, .leader = s->group.leader, .ctx = h, .ended = on_ended};
+    TRY(worker_guard_create(&h->loop, s, NULL, NULL, &h->guard, e));
+    o.security = guard_group_security(h->guard);
     TRY(backend_find(s->device, &o.stage.backend, e));
     TRY(o.stage.backend->probe(&device, e));
     if (strcmp(s->device, "mock") != 0) {
@@ -75,6 +83,8 @@ static err_id open_stage(struct follower_host *h, struct error *e) {
     o.dead_ms = s->config.timers.dead_ms;
     struct worker_http_options http = {
         .loop = &h->loop, .metrics = s->metrics, .admin = s->admin, .drain = drain, .figures = figures, .ctx = h};
+    http.config = &s->config;
+    http.guard = h->guard;
     TRY(follower_create(&o, &h->follower, e));
     return worker_http_create(&http, &h->http, e);
 }
@@ -82,8 +92,10 @@ static err_id open_stage(struct follower_host *h, struct error *e) {
 static void close_all(struct follower_host *h) {
     worker_http_destroy(&h->http);
     follower_destroy(&h->follower);
+    guard_destroy(&h->guard);
     uv_close((uv_handle_t *)&h->term, NULL);
     uv_close((uv_handle_t *)&h->interrupt, NULL);
+    uv_close((uv_handle_t *)&h->hangup, NULL);
     uv_run(&h->loop, UV_RUN_DEFAULT);
     uv_loop_close(&h->loop);
     model_close(&h->model);
@@ -95,7 +107,9 @@ int follower_run(const struct host_settings *settings) {
     CHECK(uv_loop_init(&h.loop) == 0);
     uv_signal_init(&h.loop, &h.term);
     uv_signal_init(&h.loop, &h.interrupt);
-    h.term.data = h.interrupt.data = &h;
+    uv_signal_init(&h.loop, &h.hangup);
+    h.term.data = h.interrupt.data = h.hangup.data = &h;
+    uv_signal_start(&h.hangup, on_hangup, SIGHUP);
     uv_signal_start(&h.term, on_signal, SIGTERM);
     uv_signal_start(&h.interrupt, on_signal, SIGINT);
     if (open_stage(&h, &e) != ERR_NONE) {

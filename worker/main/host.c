@@ -13,6 +13,7 @@
 #include "worker/main/engine_thread.h"
 #include "worker/main/leader_host.h"
 #include "worker/main/stream_text.h"
+#include "worker/main/worker_guard.h"
 #include "worker/main/worker_http.h"
 #include "worker/model/model.h"
 
@@ -193,6 +194,7 @@ static void on_group_lost(void *ctx, const char *sentence) {
 static err_id open_group(struct host *h, const struct engine_mem *mem, struct error *e) {
     struct leader_host_options o = {.loop = &h->loop,
                                     .settings = h->settings,
+                                    .security = guard_group_security(h->guard),
                                     .backend = h->backend,
                                     .model = h->model,
                                     .engine = &h->engine_opts,
@@ -352,21 +354,9 @@ static err_id start_engine(struct host *h, struct error *e) {
     return h->engine ? ERR_NONE : e->id;
 }
 
-static err_id open_guard(struct host *h, struct error *e) {
-    const struct host_settings *s = h->settings;
-    struct guard_options o = {.loop = &h->loop,
-                              .config = &s->config,
-                              .api_keys = guard_metrics_keyed(&s->config, GUARD_METRICS, s->metrics),
-                              .certificate = s->key,
-                              .role = CERTIFICATE_WORKER,
-                              .ctx = h,
-                              .changed = on_keys_changed};
-    return guard_create(&o, &h->guard, e);
-}
-
 static err_id open_all(struct host *h, struct error *e) {
     struct engine_mem mem;
-    TRY(open_guard(h, e));
+    TRY(worker_guard_create(&h->loop, h->settings, on_keys_changed, h, &h->guard, e));
     TRY(open_model(h, e));
     TRY(h->backend->mem_plan(&h->engine_opts, &mem, e));
     struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers, .guard = h->guard};
@@ -374,9 +364,8 @@ static err_id open_all(struct host *h, struct error *e) {
     struct worker_core_options options;
     core_options(h, &mem, &options);
     struct sink sink = router_links_sink(h->links);
-    struct worker_hooks hooks = {h,           hook_prepare, hook_slot_open, hook_slot_close,
-                                 hook_submit, hook_record,  hook_tail,      hook_release,
-                                 NULL,        NULL};
+    struct worker_hooks hooks = {
+        h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,

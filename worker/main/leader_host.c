@@ -58,6 +58,7 @@ err_id leader_host_create(const struct leader_host_options *o, struct leader_hos
                                           .block_tokens = o->engine->block_tokens,
                                           .blocks = o->blocks};
     leader.comm = &l->comm;
+    leader.security = o->security;
     leader.ctx = l;
     leader.forming = on_forming;
     leader.up = on_up;

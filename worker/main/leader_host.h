@@ -2,6 +2,7 @@
 // Loop thread. host.c owns it when --parallel asks for more than one stage; everything else of a worker is as it is without.
 #pragma once
 #include "common/base/message.h"
+#include "common/net/security.h"
 #include "worker/engine/backend.h"
 #include "worker/main/engine_thread.h"
 #include "worker/main/group_member.h"
@@ -13,9 +14,10 @@ struct leader_host;
 struct leader_host_options {
     uv_loop_t *loop;
     const struct host_settings *settings;
-    const struct backend *backend;    // of stage 0's layers
-    const struct model *model;        // open during the call of create; NULL for the mock
-    const struct engine_opts *engine; // with stage 0's layers
+    const struct net_security *security; // of the links to the other stages
+    const struct backend *backend;       // of stage 0's layers
+    const struct model *model;           // open during the call of create; NULL for the mock
+    const struct engine_opts *engine;    // with stage 0's layers
     uint32_t blocks;
     void *ctx;
     // All stages are there: start the engine thread with leader_host_comm(), unless it runs. Returns it.
