@@ -20,7 +20,10 @@
 
 enum { IDENTITY_BYTES = 16, MONITOR_FRAMES_PER_TURN = 32 };
 enum { EVENTS_UP = ZMQ_EVENT_HANDSHAKE_SUCCEEDED };
-enum { EVENTS_SHUT_OUT = ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL };
+enum { // before the handshake is done. How it looks depends on who notices first
+    EVENTS_SHUT_OUT = ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_DISCONNECTED
+};
 enum {
     EVENTS_DOWN = ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_CONNECT_RETRIED |
                   ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
@@ -106,10 +109,10 @@ static void shut_out(struct net_dealer *d, uint16_t event) {
     d->stats.shut_out++;
     if (d->options.on_shut_out == NULL) return;
     const char *why =
-        event & ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-            ? "the other side does not know this process' certificate; copy the public one into its security.allow"
-            : "the handshake failed: the other side has another key than its certificate here says, or only one side "
-              "uses CURVE";
+        "the other side ended the handshake: only one side uses CURVE, or it has another key than its certificate "
+        "here says";
+    if (event & ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+        why = "the other side does not know this process' certificate; copy the public one into its security.allow";
     d->options.on_shut_out(d->options.ctx, why);
 }
 
@@ -124,7 +127,7 @@ static bool receive_event(void *ctx) {
     memcpy(&event, zmq_msg_data(&part), sizeof event);
     zmq_msg_recv(&part, zsock_resolve(c->monitor), ZMQ_DONTWAIT);
     zmq_msg_close(&part);
-    if (event & EVENTS_SHUT_OUT) shut_out(c->dealer, event);
+    if (event & EVENTS_SHUT_OUT && !c->dealer->connected) shut_out(c->dealer, event);
     if (event & EVENTS_UP) {
         came_up(c->dealer);
     } else if (event & EVENTS_DOWN) {
