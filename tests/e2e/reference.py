@@ -6,7 +6,40 @@ import os
 
 import numpy as np
 
-DTYPES = {"BF16": 2, "F16": 2, "F32": 4}
+BLOCK = 128  # rows and columns of FP8 that share a scale
+
+
+def e4m3_values():
+    """What each of the 256 bytes means: one sign, four exponent bits (bias 7), three of fraction, 127 and 255 no numbers."""
+    b = np.arange(256)
+    e, m = b >> 3 & 15, b & 7
+    v = np.where(e == 0, m * 2.0 ** -9, (1 + m / 8) * 2.0 ** (e - 7.0))
+    v = np.where(b & 127 == 127, np.nan, v)
+    return np.where(b & 128, -v, v)
+
+
+E4M3 = e4m3_values()
+
+
+def e4m3(x):
+    """The nearest byte of each value, |value| <= 448."""
+    known = E4M3[:127]
+    at = np.clip(np.searchsorted(known, np.abs(x)), 1, 126)
+    at -= np.abs(x) - known[at - 1] < known[at] - np.abs(x)
+    return (at + 128 * (x < 0)).astype(np.uint8)
+
+
+def blown_up(scale, shape):
+    """One scale per block, as one per element."""
+    return np.repeat(np.repeat(scale, BLOCK, 0)[:shape[0]], BLOCK, 1)[:, :shape[1]]
+
+
+def quantised(w):
+    """(bytes, one scale per block) of a matrix; the blocks at the edges are smaller."""
+    rows, cols = (-(-n // BLOCK) for n in w.shape)
+    scale = np.array([[np.abs(w[i * BLOCK:(i + 1) * BLOCK, j * BLOCK:(j + 1) * BLOCK]).max() / 448 for j in range(cols)]
+                      for i in range(rows)], np.float32)
+    return e4m3(w / blown_up(scale, w.shape)), scale
 
 
 def bf16(x):
@@ -33,21 +66,27 @@ def read_tensors(folder):
                 continue
             a, b = t["data_offsets"]
             data = raw[8 + n + a:8 + n + b]
-            if t["dtype"] == "BF16":
+            if t["dtype"] == "F8_E4M3":
+                v = E4M3[np.frombuffer(data, np.uint8)]
+            elif t["dtype"] == "BF16":
                 v = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
             else:
                 v = np.frombuffer(data, {"F16": np.float16, "F32": np.float32}[t["dtype"]])
             out[key] = v.astype(np.float64).reshape(t["shape"])
+    for key in [k for k in out if k.endswith("_scale_inv")]:
+        w = key.removesuffix("_scale_inv")
+        out[w] = out[w] * blown_up(out.pop(key), out[w].shape)
     return out
 
 
 def write_tensors(path, tensors, dtype="BF16"):
-    """tensors: name -> float array, written in one safetensors file."""
+    """tensors: name -> float array, written in one safetensors file. Bytes are written as FP8, float32 under FP8 as such."""
     header, blobs, at = {}, [], 0
     for name, v in tensors.items():
-        data = bf16(v) if dtype == "BF16" else np.asarray(v, {"F16": np.float16, "F32": np.float32}[dtype])
+        kind = "F8_E4M3" if v.dtype == np.uint8 else "F32" if v.dtype == np.float32 else dtype
+        data = bf16(v) if kind == "BF16" else np.asarray(v, {"F16": np.float16, "F32": np.float32, "F8_E4M3": np.uint8}[kind])
         blob = data.tobytes()
-        header[name] = {"dtype": dtype, "shape": list(np.shape(v)), "data_offsets": [at, at + len(blob)]}
+        header[name] = {"dtype": kind, "shape": list(np.shape(v)), "data_offsets": [at, at + len(blob)]}
         at += len(blob)
         blobs.append(blob)
     text = json.dumps(header).encode()

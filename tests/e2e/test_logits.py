@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from reference import Reference, write_tensors
+from reference import BLOCK, Reference, quantised, write_tensors
 
 SHOAL_MODEL = os.path.join(os.environ.get("SHOAL_BUILD", "build"), "bin", "shoal-model")
 BOUND = 2e-3  # of max |difference| / max |logit|
@@ -117,6 +117,11 @@ def write_model(folder, c, rng, dtype):
         return rng.standard_normal(shape) * (1 if "embed" in name else 1.5 / shape[1] ** 0.5)
 
     tensors = {name: value(name, shape) for name, shape in shapes(c).items()}
+    if dtype == "FP8":
+        dtype, plain = "BF16", ("embed_tokens", "lm_head", "mlp.gate.")
+        for name in [n for n in tensors if tensors[n].ndim == 2 and not any(p in n for p in plain)]:
+            tensors[name], tensors[name + "_scale_inv"] = quantised(tensors[name])
+        c["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [BLOCK, BLOCK]}
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(c, f)
     names = list(tensors)
@@ -156,8 +161,8 @@ def compare(folder, rng):
     return worst
 
 
-KINDS = ["DeepseekV3ForCausalLM"] * 8 + ["DeepseekV2ForCausalLM"] * 6 + ["LlamaForCausalLM"] * 6
-KINDS += ["MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"] * 3
+KINDS = ["DeepseekV3ForCausalLM"] * 6 + ["DeepseekV2ForCausalLM"] * 4 + ["LlamaForCausalLM"] * 6
+KINDS += ["MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"] * 2
 
 
 @pytest.mark.parametrize("seed", range(len(KINDS)))
@@ -166,6 +171,17 @@ def test_logits_agree_with_the_reference(seed, tmp_path):
     write_model(tmp_path, random_config(KINDS[seed], rng), rng, "BF16" if seed % 4 else pick(rng, "F32", "F16"))
     error = compare(str(tmp_path), rng)
     print(f"{KINDS[seed]}: relative error {error:.1e}")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fp8_in_blocks_is_what_its_scales_say(seed, tmp_path):
+    rng = np.random.default_rng(100 + seed)
+    c = random_config("DeepseekV3ForCausalLM" if seed < 2 else "LlamaForCausalLM", rng)
+    c["hidden_size"] += 128  # so that there are blocks of all widths
+    c["intermediate_size"] += 2 * int(rng.integers(0, 100))
+    write_model(tmp_path, c, rng, "FP8")
+    error = compare(str(tmp_path), rng)
+    print(f"{c['architectures'][0]} in FP8: relative error {error:.1e}")
 
 
 def test_generate_takes_the_likeliest_token_each_time(tmp_path):
@@ -213,7 +229,11 @@ def test_bad_input_gets_one_sentence(tmp_path):
     for change, why in (({"architectures": ["FooForCausalLM"]}, "FooForCausalLM"), ({"hidden_size": -1}, "hidden_size"),
                         ({"hidden_size": c["hidden_size"] + 2}, "of the wrong shape"), ({"num_hidden_layers": 9}, "missing"),
                         ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": 3}, "rope_scaling"),
-                        ({"quantization_config": {"bits": 4}}, "quantised"), ({"hidden_act": "relu"}, "relu"),
+                        ({"quantization_config": {"bits": 4}}, "quantised"), ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "by gptq"),
+                        ({"quantization_config": {"quant_method": "awq"}}, "by awq"),
+                        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "by bitsandbytes"),
+                        ({"quantization_config": {"quant_method": "fp8"}}, "weight_block_size"),
+                        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 0]}}, "weight_block_size"), ({"hidden_act": "relu"}, "relu"),
                         ({"eos_token_id": 10 ** 6}, "eos_token_id")):
         with open(path, "w") as f:
             json.dump(dict(c, **change), f)

@@ -81,6 +81,34 @@ err_id config_string(const json_t *o, const char *key, const char *fallback, con
     return ERR_NONE;
 }
 
+// FP8 as DeepSeek publishes it. Formats of other tools (GPTQ, AWQ, bitsandbytes, compressed-tensors) are refused by name.
+static err_id quantization(const json_t *config, struct model_spec *spec, struct error *e) {
+    const json_t *q = present(config, "quantization_config");
+    if (q == NULL) return ERR_NONE;
+    const char *method = json_string_value(json_object_get(q, "quant_method")), *format;
+    if (method == NULL || strcmp(method, "fp8") != 0) {
+        return error_set(
+            e, ERR_UNSUPPORTED,
+            "config.json: the weights are quantised by %.40s (\"quantization_config\"); supported are BF16, F16, "
+            "F32 and FP8 in blocks as DeepSeek publishes it: take the checkpoint that this one was made from",
+            method == NULL ? "an unnamed method" : method);
+    }
+    TRY(config_string(q, "fmt", "e4m3", &format, e));
+    const json_t *block = present(q, "weight_block_size");
+    if (strcmp(format, "e4m3") != 0 || json_array_size(block) != 2) {
+        return error_set(e, ERR_UNSUPPORTED,
+                         "config.json: of FP8 only \"fmt\" e4m3 with a \"weight_block_size\" of two numbers is supported");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        json_int_t n = json_integer_value(json_array_get(block, i));
+        if (n < 1 || n > 1 << 20) {
+            return error_set(e, ERR_MODEL_FILES, "config.json: \"weight_block_size\" must be two whole numbers above 0");
+        }
+        spec->fp8_block[i] = (uint32_t)n;
+    }
+    return ERR_NONE;
+}
+
 err_id config_common(const json_t *config, struct model_spec *spec, struct error *e) {
     const struct config_range size = {CONFIG_NEEDED, 1, 1 << 20}, layers = {CONFIG_NEEDED, 1, MODEL_LAYERS_MAX};
     TRY(config_u32(config, "vocab_size", (struct config_range){CONFIG_NEEDED, 2, 1 << 22}, &spec->vocab, e));
@@ -98,11 +126,7 @@ err_id config_common(const json_t *config, struct model_spec *spec, struct error
     if (strcmp(act, "silu") != 0) {
         return error_set(e, ERR_UNSUPPORTED, "config.json: the activation \"%.40s\" is not supported, only \"silu\"", act);
     }
-    if (present(config, "quantization_config") != NULL) {
-        return error_set(
-            e, ERR_UNSUPPORTED,
-            "config.json: the weights are quantised (\"quantization_config\"); supported are BF16, F16 and F32");
-    }
+    TRY(quantization(config, spec, e));
     return config_eos(config, spec, e);
 }
 

@@ -31,7 +31,7 @@ err_id config_bool(const json_t *o, const char *key, bool *value, struct error *
 // The string, or fallback when absent or null. ERR when it is something else.
 err_id config_string(const json_t *o, const char *key, const char *fallback, const char **value, struct error *e);
 // vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, rms_norm_eps (the spec's norm_eps when absent, 1e-6
-// when that is 0), tie_word_embeddings, hidden_act; refuses quantised weights.
+// when that is 0), tie_word_embeddings, hidden_act, quantization_config.
 err_id config_common(const json_t *config, struct model_spec *spec, struct error *e);
 // rope_theta with rope_scaling, or rope_parameters; partial_rotary_factor, the part of a head's elements (from the first
 // on) that are rotated.

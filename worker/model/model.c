@@ -49,6 +49,27 @@ struct audit {
     uint64_t used;
 };
 
+// One scale per block, those at the edges for what is left.
+static void audit_scale(struct audit *a, const struct tensor_need *n, const struct tensor *t) {
+    char item[MODEL_NAME_MAX + 96];
+    const struct tensor *s = t->scale;
+    if (s == NULL) {
+        snprintf(item, sizeof item, "%s_scale_inv", t->name);
+        list_add(&a->missing, item);
+        return;
+    }
+    a->used++;
+    uint64_t rows = (n->rows + t->block[0] - 1) / t->block[0], cols = (n->cols + t->block[1] - 1) / t->block[1];
+    if (s->n_dims != 2 || s->dims[0] != rows || s->dims[1] != cols) {
+        snprintf(item, sizeof item, "%s not [%llu,%llu]", s->name, (unsigned long long)rows, (unsigned long long)cols);
+        list_add(&a->misshapen, item);
+    }
+    if (s->dtype != DTYPE_F32 && s->dtype != DTYPE_BF16) {
+        snprintf(item, sizeof item, "%s is %s", s->name, dtype_name(s->dtype));
+        list_add(&a->unreadable, item);
+    }
+}
+
 static void audit_need(void *context, const struct tensor_need *n) {
     struct audit *a = context;
     char name[MODEL_NAME_MAX], item[MODEL_NAME_MAX + 96];
@@ -67,7 +88,10 @@ static void audit_need(void *context, const struct tensor_need *n) {
                  (unsigned long long)(t->n_dims > 1 ? t->dims[1] : 0), n->rows, n->cols);
         list_add(&a->misshapen, item);
     }
-    if (t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
+    bool fp8 = t->dtype == DTYPE_F8_E4M3 && n->cols > 0 && n->role != TENSOR_EMBED && a->spec->fp8_block[0] > 0;
+    if (fp8) {
+        audit_scale(a, n, t);
+    } else if (t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
         snprintf(item, sizeof item, "%s is %s", name, dtype_name(t->dtype));
         list_add(&a->unreadable, item);
     }
@@ -109,7 +133,9 @@ static void collect(void *context, const struct tensor_need *n) {
     struct extras *x = context;
     char name[MODEL_NAME_MAX];
     spec_tensor_name(x->spec, n->role, n->layer, n->expert, name);
-    if (x->count < x->capacity) x->needed[x->count++] = tensor_set_find(x->set, name)->name;
+    const struct tensor *t = tensor_set_find(x->set, name);
+    if (x->count < x->capacity) x->needed[x->count++] = t->name;
+    if (x->count < x->capacity && t->scale != NULL) x->needed[x->count++] = t->scale->name;
 }
 
 static int by_address(const void *a, const void *b) {
@@ -146,6 +172,7 @@ static void add_weights_to_fingerprint(struct model *m) {
 
 static err_id open_tensors(struct model *m, const char *folder, struct error *e) {
     TRY(tensor_set_open(folder, &m->tensors, e));
+    if (m->spec.fp8_block[0] > 0) tensor_set_scale(m->tensors, m->spec.fp8_block);
     struct audit a = {.set = m->tensors, .spec = &m->spec};
     spec_needs(&m->spec, 0, m->spec.layers, audit_need, &a);
     TRY(audit_report(&a, e));

@@ -285,6 +285,18 @@ const struct tensor *tensor_set_find(const struct tensor_set *set, const char *n
     return set->n_tensors == 0 ? NULL : bsearch(&key, set->tensors, set->n_tensors, sizeof key, by_name);
 }
 
+void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]) {
+    char name[NAME_BYTES_MAX + 16];
+    for (uint64_t i = 0; i < set->n_tensors; i++) {
+        struct tensor *t = &set->tensors[i];
+        if (t->dtype != DTYPE_F8_E4M3 || t->n_dims != 2) continue;
+        snprintf(name, sizeof name, "%s_scale_inv", t->name);
+        t->scale = tensor_set_find(set, name);
+        t->block[0] = block[0];
+        t->block[1] = block[1];
+    }
+}
+
 const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count) {
     *count = set->n_tensors;
     return set->tensors;

@@ -34,6 +34,9 @@ struct tensor {
     uint64_t dims[TENSOR_DIMS_MAX];
     const uint8_t *data; // not aligned to more than a byte; lives as long as the set
     uint64_t bytes;
+    // F8_E4M3 with scales: element [r][c] is worth value times scale[r / block[0]][c / block[1]]; else NULL.
+    const struct tensor *scale;
+    uint32_t block[2];
 };
 
 struct tensor_set;
@@ -42,6 +45,8 @@ struct tensor_set;
 err_id tensor_set_open(const char *folder, struct tensor_set **set, struct error *e);
 void tensor_set_close(struct tensor_set **set);
 const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name);
+// Gives every two-dimensional F8_E4M3 tensor X.weight the tensor X.weight_scale_inv as its scale.
+void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]);
 // All tensors, sorted by name.
 const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count);
 // "model.safetensors", or the index's name, for messages.

@@ -69,7 +69,8 @@ struct model_spec {
     enum tensor_names names;
     uint32_t vocab, hidden, layers, context;
     float norm_eps;
-    bool tied; // the head is the embedding
+    bool tied;             // the head is the embedding
+    uint32_t fp8_block[2]; // rows and columns that share a scale in FP8 matrices; 0 = no such matrices
     struct rope_spec rope;
     struct layer_spec layer[MODEL_LAYERS_MAX];
     uint32_t n_eos;

@@ -143,7 +143,8 @@ static err_id cpu_load(struct engine *engine, engine_load_fn *progress, void *co
     load.context = context;
     TRY(weights_load(&c->weights, &load, e));
     char text[128];
-    int n = snprintf(text, sizeof text, "%s %s", CPU_NUMERIC_CLASS, model_fingerprint(m));
+    const char *fp8 = c->spec.fp8_block[0] > 0 ? " fp8-weights-f32" : ""; // not the class that quantises activations too
+    int n = snprintf(text, sizeof text, "%s%s %s", CPU_NUMERIC_CLASS, fp8, model_fingerprint(m));
     XXH128_hash_t h = XXH3_128bits(text, (size_t)n);
     snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64,
              (unsigned long long)h.low64);

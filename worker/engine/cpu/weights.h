@@ -1,6 +1,6 @@
 // A shard's weights in the kernels' layouts, in one allocation. What bf16 holds stays bf16; F16 and F32 become fp32, so
-// nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form
-// only.
+// nothing is rounded; so does FP8, whose values are multiplied by their block's scale here once and for all. MLA's kv_b is
+// split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form only.
 #pragma once
 #include "worker/engine/cpu/kernels.h"
 #include "worker/engine/cpu/pool.h"

@@ -15,7 +15,7 @@
 #include "worker/model/model.h"
 #include "worker/model/safetensors.h"
 
-enum { FAMILIES_MIN = 24, TOP = 5, OTHERS = 31, PATH_BYTES = 1024, CHUNK = 64 };
+enum { FAMILIES_MIN = 25, TOP = 5, OTHERS = 31, PATH_BYTES = 1024, CHUNK = 64 };
 static const float BOUND = 2e-3f; // of max |difference| / max |logit|
 
 struct family {
