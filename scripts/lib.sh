@@ -10,7 +10,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # Debian's names of what Shoal needs. scripts/cmake/dependencies.cmake looks for the same.
 PACKAGES_BUILD="gcc cmake ninja-build pkg-config libzmq3-dev libczmq-dev libsodium-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev
   libjansson-dev libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev libhttp-parser-dev curl ca-certificates"
-PACKAGES_TEST="$PACKAGES_BUILD g++ protobuf-compiler libcmocka-dev python3 python3-venv ccache procps"
+PACKAGES_TEST="$PACKAGES_BUILD g++ protobuf-compiler libcmocka-dev python3 python3-venv ccache procps openssl"
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
