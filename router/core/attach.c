@@ -67,7 +67,7 @@ void attach_from_link(struct router_core *core, struct link *link, const struct 
         return;
     }
     struct deployment *d = models_find(core, m->model, m->deployment);
-    if (d == NULL || core->draining || core->sessions.count >= core->options.sessions_max) {
+    if (d == NULL || core->draining || core->sessions.count - core->n_kept >= core->options.sessions_max) {
         answer(core, link, MSG_UNKNOWN, m, NULL);
         return;
     }
@@ -138,7 +138,7 @@ static struct session *join(struct router_core *core, struct session *s, const s
         return NULL;
     }
     leave_requester(core, s);
-    list_remove(&s->requester_node);
+    session_part(core, s);
     s->local = true;
     s->user = user;
     s->give_up_at = MS_NEVER;

@@ -29,6 +29,7 @@ struct router_core {
     struct pool *dirty;                                   // pools to dispatch at the end of the event
     bool woken;                                           // some deployment has woken
 
+    uint32_t n_kept; // those in `kept`: they take no place of a new one's
     uint32_t n_hunts;
     struct list kept; // sessions that have ended, for clients that may ask again; the oldest first
     uint64_t random_count, seed_count;

@@ -3,12 +3,14 @@
 #include "router/core/core.h"
 
 struct sums {
-    uint32_t sessions, queued;
+    uint32_t sessions, queued, kept;
     uint64_t queued_tokens, held_bytes;
 };
 
 static void check_session(const struct router_core *core, const struct session *s, struct sums *sums) {
     sums->sessions++;
+    sums->kept += s->kept;
+    CHECK(!s->kept || (s->state == SESSION_ENDED && !s->local && s->requester == NULL));
     sums->held_bytes += s->request.body_len + record_log_bytes(s->log);
     CHECK(session_find(core, &s->key) == s);
     bool waits = s->wait.queue != NULL, placed = s->offer != NULL;
@@ -74,6 +76,7 @@ void router_core_check(const struct router_core *core) {
     struct sums sums = {0};
     LIST_FOREACH(node, &core->session_list) check_session(core, LIST_ENTRY(node, struct session, node), &sums);
     CHECK(sums.sessions == core->sessions.count);
+    CHECK(sums.kept == core->n_kept);
     CHECK(sums.queued == core->queued && sums.queued_tokens == core->queued_tokens);
     CHECK(sums.held_bytes == core->held_bytes);
     const struct router_counters *k = &core->counters;

@@ -207,7 +207,7 @@ void session_on_rejected(struct router_core *core, struct session *s, const stru
 // --- the requester's side
 
 void session_attach(struct router_core *core, struct session *s, struct link *link, uint32_t next, ms_t now) {
-    list_remove(&s->requester_node);
+    session_part(core, s);
     list_append(&link->sessions, &s->requester_node);
     s->requester = link;
     uint32_t count = record_log_count(s->log);
@@ -220,7 +220,7 @@ void session_attach(struct router_core *core, struct session *s, struct link *li
 }
 
 void session_park(struct router_core *core, struct session *s, ms_t now) {
-    list_remove(&s->requester_node);
+    session_part(core, s);
     s->requester = NULL;
     stream_tx_detach(&s->tx);
     s->give_up_at = now + (s->request.keep || s->relayed ? PARK_KEEP_MS : PARK_MS);

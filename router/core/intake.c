@@ -52,17 +52,27 @@ static err_id validate(const struct router_core *core, const struct msg_generate
     return ERR_NONE;
 }
 
+// What is kept for clients that may come back goes first, oldest first, when memory is needed.
+static void make_room(struct router_core *core) {
+    uint64_t most = core->options.held_bytes_max;
+    while (most > 0 && core->held_bytes > most && core->n_kept > 0) {
+        RARE_MARK(kept_session_makes_room);
+        session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), core->now);
+    }
+}
+
 // The pool it is admitted to: the one that its region's weight says, or if that can't make the deadline and may spill,
 // another.
 static err_id admit(struct router_core *core, struct deployment *d, struct admission_request *a, struct pool **pool,
                     uint32_t *retry_after_ms, struct error *e) {
+    make_room(core);
     struct admission_limits limits = {
         .sessions_max = core->options.sessions_max,
         .queue_max = core->options.queue_max,
         .queue_tokens_max = core->options.queue_tokens_max,
         .held_bytes_max = core->options.held_bytes_max,
         .held_bytes = core->held_bytes,
-        .sessions = core->sessions.count,
+        .sessions = core->sessions.count - core->n_kept,
         .queued = core->queued,
         .queued_tokens = core->queued_tokens,
     };

@@ -394,10 +394,16 @@ void session_abandon(struct router_core *core, struct session *s, ms_t now) {
         return;
     }
     if (!s->tx.finished) stream_tx_finish(&s->tx, &s->done);
+    MARK(ended_session_kept);
     list_append(&core->kept, &s->requester_node);
-    uint32_t n = 0;
-    LIST_FOREACH(node, &core->kept) n++;
-    if (n > KEPT_MAX) session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
+    s->kept = true;
+    if (++core->n_kept > KEPT_MAX) session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
+}
+
+void session_part(struct router_core *core, struct session *s) {
+    list_remove(&s->requester_node);
+    core->n_kept -= s->kept;
+    s->kept = false;
 }
 
 void session_end(struct router_core *core, struct session *s, ms_t now) {
@@ -408,7 +414,7 @@ void session_end(struct router_core *core, struct session *s, ms_t now) {
         last_attempt_note(&core->last_attempts, &s->key, s->attempt.counter, now);
     }
     due_set(&core->due, &s->due, MS_NEVER);
-    list_remove(&s->requester_node);
+    session_part(core, s);
     list_remove(&s->node);
     table_remove(&core->sessions, s->hash, s);
     s->deployment->sessions--;

@@ -40,7 +40,8 @@ struct session {
     void *user; // its
     bool relayed;
     struct link *requester;     // NULL: local or parked
-    struct list requester_node; // of its link's sessions
+    struct list requester_node; // of its link's sessions, or of core->kept
+    bool kept;                  // in the latter: ended, for a client that may come back
     struct stream_tx tx;
     ms_t give_up_at; // parked, or finished and unacknowledged: when it ends; MS_NEVER otherwise
 
@@ -129,6 +130,8 @@ void session_fail(struct router_core *core, struct session *s, const struct erro
 // Its requester wants no more: cancelled at the candidate, answered by Done.
 void session_cancel(struct router_core *core, struct session *s, ms_t now);
 // Its client over HTTP is gone, or has had everything, but may come back over whichever link.
+// Out of the list that it is in because of who asked.
+void session_part(struct router_core *core, struct session *s);
 void session_abandon(struct router_core *core, struct session *s, ms_t now);
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now);
 

@@ -3,6 +3,7 @@
 
 #include "common/base/check.h"
 #include "tests/sim/chain.h"
+#include "tests/sim/http_client.h"
 #include "tests/sim/world.h"
 
 #include <stdlib.h>
@@ -89,8 +90,8 @@ static void keep_token(struct account *a, uint32_t token) {
     a->chain = chain_next(a->chain, token);
 }
 
-// A worker may serve a later attempt from the sequence that it has. Whatever the attempt, it must be the replica of now: where
-// that is known. Of a relayed stream whose Accepted was lost only the relay is.
+// A worker may serve a later attempt from the sequence that it has. Whatever the attempt, it must be the replica of now:
+// where that is known. Of a relayed stream whose Accepted was lost only the relay is.
 static bool attempt_allowed(const struct instance *i, const struct attempt *current, const char *replica) {
     int order = attempt_compare(&i->attempt, current);
     if (replica == NULL || order >= 0 || strncmp(replica, "router-", 7) == 0) return order <= 0;
@@ -137,6 +138,15 @@ void oracle_got(struct oracle *o, const struct request *r, uint32_t index, const
     world_hash(w, (uint64_t)r->number << 32 ^ rec->token);
 }
 
+uint32_t oracle_got_count(const struct oracle *o, const struct request *r) { return o->accounts[r->number].got; }
+
+void oracle_got_again(struct oracle *o, const struct request *r, uint32_t index, const struct record *rec) {
+    const struct account *a = &o->accounts[r->number];
+    if (a->outcome == OUTCOME_NONE && rec->token != a->tokens[index])
+        world_fail(o->world, "request %u came back, and token %u is %u now, it was %u", r->number, index, rec->token,
+                   a->tokens[index]);
+}
+
 static void end(struct oracle *o, struct account *a, enum outcome outcome) {
     if (a->outcome != OUTCOME_NONE) {
         world_fail(o->world, "request %u ended twice", a->request->number);
@@ -173,6 +183,10 @@ static void check_identity(struct oracle *o, const struct account *a) {
     }
 }
 
+static us_t deadline_us(const struct world *w, const struct request *r) {
+    return (us_t)(r->deadline_ms ? r->deadline_ms : w->p.deadline_default_ms) * 1000;
+}
+
 static const char *finish_fault(const struct world *w, const struct account *a, const struct msg_done *done) {
     const struct request *r = a->request;
     uint32_t room = params_context(&w->p) - r->prompt_tokens, most = r->tokens_max < room ? r->tokens_max : room;
@@ -187,6 +201,8 @@ static const char *finish_fault(const struct world *w, const struct account *a, 
     if (done->finish == FINISH_TOOL_CALLS) return "nobody called a tool";
     if (done->finish == FINISH_CANCELLED)
         return r->cancel_at && w->now + SLACK_US >= r->cancel_at ? NULL : "nobody cancelled it";
+    if (done->finish == FINISH_ERROR && done->error.id == ERR_DEADLINE) // the worker saw it first
+        return w->now + SLACK_US >= r->issued_at + deadline_us(w, r) ? NULL : "its deadline has not passed";
     if (done->finish == FINISH_ERROR)
         return r->nan_index != UINT32_MAX && done->error.id == ERR_NUMERIC ? NULL : "it has no right to fail";
     if (done->usage.completion_tokens != a->got) return "its usage names another number of tokens";
@@ -207,7 +223,7 @@ void oracle_done(struct oracle *o, const struct request *r, const struct msg_don
     if (fault)
         world_fail(w, "request %u: %s (n %u, got %u, finish %d)", r->number, fault, done->n_tokens, a->got,
                    (int)done->finish);
-    else if (w->options->unsalted && a->got > 0 && a->has_seed)
+    else if (!w->p.salted && a->got > 0 && a->has_seed)
         check_identity(o, a);
     if (done->finish == FINISH_ERROR) o->failures[done->error.id]++;
     enum outcome outcome = done->finish == FINISH_CANCELLED ? OUTCOME_CANCELLED : OUTCOME_DONE;
@@ -223,10 +239,9 @@ void oracle_done(struct oracle *o, const struct request *r, const struct msg_don
 static const char *failure_fault(const struct world *w, const struct account *a, err_id id) {
     const struct request *r = a->request;
     bool disturbed = w->p.faults != 0;
-    us_t deadline = (us_t)(r->deadline_ms ? r->deadline_ms : w->p.deadline_default_ms) * 1000;
     switch (id) {
     case ERR_DEADLINE:
-        return w->now + SLACK_US >= r->issued_at + deadline ? NULL : "its deadline has not passed";
+        return w->now + SLACK_US >= r->issued_at + deadline_us(w, r) ? NULL : "its deadline has not passed";
     case ERR_OVERLOADED:
         return NULL; // the goodput of the liveness phase judges these
     case ERR_POISON_REQUEST:
@@ -237,6 +252,8 @@ static const char *failure_fault(const struct world *w, const struct account *a,
         return disasters(w, a) > 0 ? NULL : "nothing was lost";
     case ERR_UNAVAILABLE:
         return disturbed || r->pin[0] || w->now < w->p.load_max_us * 2 + 15000000 ? NULL : "replicas were there";
+    case ERR_RESUME_LOST:
+        return r->http && r->http->returns && disturbed ? NULL : "it never came back";
     case ERR_DRAINING:
         return w->p.drain > 0 ? NULL : "nothing is draining";
     case ERR_NUMERIC:

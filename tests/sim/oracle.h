@@ -39,6 +39,9 @@ void oracle_seed(struct oracle *o, const struct request *r, uint64_t seed);
 // sent records that its router got in earlier attempts.
 void oracle_got(struct oracle *o, const struct request *r, uint32_t index, const struct record *record,
                 const struct attempt *attempt, const char *replica);
+uint32_t oracle_got_count(const struct oracle *o, const struct request *r);
+// A client that came back is shown a record that it has.
+void oracle_got_again(struct oracle *o, const struct request *r, uint32_t index, const struct record *record);
 void oracle_done(struct oracle *o, const struct request *r, const struct msg_done *done);
 void oracle_failed(struct oracle *o, const struct request *r, const struct error *e);
 void oracle_gave_up(struct oracle *o, const struct request *r,

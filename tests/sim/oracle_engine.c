@@ -165,7 +165,8 @@ void oracle_died(struct oracle *o, struct instance *i) {
     bool clear = oracle_deaths_are_clear(o->world) &&
                  o->world->router_died_at < a->request->issued_at; // a relay would have taken its count along
     a->killed++;
-    if (clear && a->request->poison && a->request->via == VIA_HTTP && a->outcome == OUTCOME_NONE && a->killed > KILLS_MAX) {
+    if (clear && a->request->poison && a->request->via == VIA_HTTP && a->request->http == NULL &&
+        a->outcome == OUTCOME_NONE && a->killed > KILLS_MAX) {
         world_fail(o->world, "request %u has killed %u workers and was not refused after %d", a->request->number, a->killed,
                    KILLS_MAX);
     }

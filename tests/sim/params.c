@@ -131,6 +131,9 @@ static void draw_workload(struct params *p, const struct sim_options *o, struct 
     p->prefix_share = rng_chance(r, 0.8) ? 0.5 : 0;
     p->prefix_families = pick(r, 1, 16);
     p->cancel = 0.08, p->keep = 0.2, p->pin = 0.03, p->nan = 0.003, p->alias = 0.2, p->query = 0.02;
+    p->salted = !o->unsalted && rng_chance(r, 0.4);
+    p->returns = p->salted ? 0 : 0.6;
+    p->breaks = p->faults & FAULT_LOSE ? rng_log(r, 0.02, 0.5) : 0;
     p->poison = p->faults & FAULT_KILL ? rng_log(r, 0.0005, 0.01) : 0;
     double most = params_capacity(p, o->workers) * (rng_chance(r, 0.2) ? rng_log(r, 0.5, 2) : 0.5);
     p->rate = o->rate < most ? o->rate : most;

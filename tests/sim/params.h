@@ -51,6 +51,8 @@ struct params {
     double prefix_share;  // of prompts, begin with a common prefix
     uint32_t prefix_families;
     double cancel, keep, pin, poison, nan, alias, query;
+    bool salted;            // tokens depend on who computes them. Else HTTP clients may
+    double returns, breaks; // opt in to coming back; and their connections break
 };
 
 void params_draw(struct params *p, const struct sim_options *o, uint64_t seed);

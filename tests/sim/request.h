@@ -23,11 +23,13 @@ struct request {
     bool keep;
     char pin[NAME_SIZE];
     uint32_t tenant;
-    bool poison;        // the worker that computes its answer dies
-    uint32_t nan_index; // the answer's token with this index comes out as NaN; UINT32_MAX: none
-    bool tail;          // some text is held back to the end
-    bool measured;      // counts for the goodput of the liveness phase
-    uint8_t extra;      // bytes of padding in the body
+    bool poison;              // the worker that computes its answer dies
+    uint32_t nan_index;       // the answer's token with this index comes out as NaN; UINT32_MAX: none
+    bool tail;                // some text is held back to the end
+    bool measured;            // counts for the goodput of the liveness phase
+    uint8_t extra;            // bytes of padding in the body
+    us_t breaks_at;           // its HTTP connection does; 0: never
+    struct http_client *http; // owned; NULL: does not come back
 };
 
 enum { BODY_BYTES = 16, REQUEST_MODELS_MAX = 2, MAX_TOKENS_DEFAULT = 64 };

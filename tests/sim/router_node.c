@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/http_client.h"
 #include "tests/sim/world.h"
 
 #include <stdio.h>
@@ -33,12 +34,28 @@ static void on_session(void *ctx, struct session *s, void *user, enum session_ev
     n->happenings[n->n_happenings++] = (struct happening){call, event};
 }
 
+// What the ids of its events say.
+static void tell_client(struct call *c, const struct session_view *v) {
+    struct http_client *h = c->request->http;
+    if (h == NULL || c->read == 0) return;
+    h->told = true;
+    h->seed = v->seed;
+    memcpy(h->replica, v->replica, NAME_SIZE);
+    memcpy(h->fingerprint, v->fingerprint, FINGERPRINT_SIZE);
+}
+
 static void read_records(struct router_node *n, struct call *c, const struct session_view *v) {
     uint32_t count = record_log_count(v->log);
+    struct oracle *o = n->node.world->oracle;
+    bool came_back = c->request->http && c->request->http->returns > 0; // to records of whichever replicas
     for (; c->read < count; c->read++) {
         struct record r = record_log_get(v->log, c->read);
-        oracle_got(n->node.world->oracle, c->request, c->read, &r, &v->attempt, v->replica);
+        if (c->read < oracle_got_count(o, c->request))
+            oracle_got_again(o, c->request, c->read, &r);
+        else
+            oracle_got(o, c->request, c->read, &r, &v->attempt, came_back ? NULL : v->replica);
     }
+    tell_client(c, v);
 }
 
 static void release(struct world *w, void *ctx, uint64_t arg) {
@@ -98,6 +115,18 @@ static void cancel(struct world *w, void *ctx, uint64_t arg) {
     node_wake(&n->node);
 }
 
+static void hang_up(struct world *w, void *ctx, uint64_t arg) {
+    struct router_node *n = ctx;
+    struct call *c = call_of(n, arg);
+    if (c == NULL || oracle_ended(w->oracle, c->request) || node_puts_off(&n->node, hang_up, ctx, arg)) return;
+    struct session *s = c->session;
+    c->session = NULL;
+    http_client_lost(w, c->request);
+    router_core_cancel(n->core, s, node_ms(&n->node));
+    deal_with_happenings(n);
+    node_wake(&n->node);
+}
+
 static uint32_t free_call(struct router_node *n) {
     for (uint32_t i = 0; i < n->n_calls; i++) {
         if (n->calls[i].session == NULL) return i;
@@ -106,11 +135,35 @@ static uint32_t free_call(struct router_node *n) {
     return n->n_calls++;
 }
 
+// The client has what its last event's id said, and how long its deadline still is.
+static struct session *resume(struct router_node *n, struct msg_generate *g, const struct request *r, void *user,
+                              struct msg_rejected *why) {
+    const struct http_client *h = r->http;
+    struct router_resume back = {.takeover = h->returns};
+    memcpy(back.replica, h->replica, NAME_SIZE);
+    memcpy(g->fingerprint, h->fingerprint, FINGERPRINT_SIZE);
+    g->has_seed = true;
+    g->seed = h->seed;
+    us_t gone = n->node.world->now - r->issued_at;
+    if (r->deadline_ms) g->deadline_ms = gone / 1000 + 1 < r->deadline_ms ? r->deadline_ms - (uint32_t)(gone / 1000) : 1;
+    return router_core_resume(n->core, g, &back, user, why, node_ms(&n->node));
+}
+
+// A session that this router had already may have records, or have ended: nobody tells of that again.
+static void catch_up(struct router_node *n, uint32_t index) {
+    struct call *c = &n->calls[index];
+    struct session_view v = session_view(c->session);
+    read_records(n, c, &v);
+    if (v.state != SESSION_ENDED) return;
+    struct happening done = {index, SESSION_DONE};
+    happened(n, &done);
+}
+
 static void submit(struct world *w, void *ctx, uint64_t number) {
     struct router_node *n = ctx;
     const struct request *r = w->requests[number];
     if (!n->node.alive) { // it died just before
-        oracle_gave_up(w->oracle, r, OUTCOME_ROUTER_DIED);
+        http_client_lost(w, r);
         return;
     }
     if (node_puts_off(&n->node, submit, ctx, number)) return;
@@ -130,14 +183,18 @@ static void submit(struct world *w, void *ctx, uint64_t number) {
     uint32_t index = free_call(n);
     n->calls[index] = (struct call){.request = r};
     struct msg_rejected why = {0};
-    struct session *s = router_core_submit(n->core, &g, (void *)(uintptr_t)(index + 1), &why, node_ms(&n->node));
+    void *user = (void *)(uintptr_t)(index + 1);
+    struct session *s = r->http && r->http->returns ? resume(n, &g, r, user, &why)
+                                                    : router_core_submit(n->core, &g, user, &why, node_ms(&n->node));
     struct call *c = &n->calls[index];
     c->session = s;
     if (s == NULL) {
         oracle_failed(w->oracle, r, &why.error);
-    } else if (r->cancel_at) {
-        us_t at = r->cancel_at > w->now ? r->cancel_at : w->now;
-        world_at(w, at, cancel, n, call_name(c, index));
+    } else {
+        if (session_user(s) != user) world_fail(w, "request %u came back to the session of another client", r->number);
+        if (r->cancel_at) world_at(w, r->cancel_at > w->now ? r->cancel_at : w->now, cancel, n, call_name(c, index));
+        if (r->breaks_at > w->now) world_at(w, r->breaks_at, hang_up, n, call_name(c, index));
+        if (n->n_happenings == 0) catch_up(n, index);
     }
     deal_with_happenings(n);
     node_wake(&n->node);
@@ -197,8 +254,7 @@ static void stop(struct node *node) {
         struct call *c = &n->calls[i];
         if (c->session == NULL) continue;
         c->session = NULL;
-        if (!oracle_ended(node->world->oracle, c->request))
-            oracle_gave_up(node->world->oracle, c->request, OUTCOME_ROUTER_DIED);
+        if (!oracle_ended(node->world->oracle, c->request)) http_client_lost(node->world, c->request);
     }
     node->world->router_died_at = node->world->now;
     n->n_happenings = 0;
@@ -272,7 +328,9 @@ void router_node_abandon(struct router_node *n) {
     struct oracle *o = n->node.world->oracle;
     for (uint32_t i = 0; i < n->n_calls; i++) {
         struct call *c = &n->calls[i];
-        if (c->session && !oracle_ended(o, c->request)) oracle_gave_up(o, c->request, OUTCOME_ROUTER_DIED);
+        if (c->session == NULL || oracle_ended(o, c->request)) continue;
+        c->session = NULL;
+        http_client_lost(n->node.world, c->request);
     }
 }
 

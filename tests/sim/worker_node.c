@@ -65,7 +65,7 @@ static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *
     if (request_body_number(g->body, g->body_len, &number) && number < w->n_requests) {
         p->request = w->requests[number];
         p->instance = oracle_instance(w->oracle, p->request, g, n->node.name, n->fingerprint,
-                                      w->options->unsalted ? 0 : hash_mix(n->node.incarnation));
+                                      w->p.salted ? hash_mix(n->node.incarnation) : 0);
         struct instance_list *l = &n->instances;
         if (l->count == l->capacity) {
             l->capacity = l->capacity ? l->capacity * 2 : 16;

@@ -3,7 +3,7 @@
 #include "common/base/check.h"
 #include "tests/sim/client_node.h"
 #include "tests/sim/faults.h"
-#include "tests/sim/router_node.h"
+#include "tests/sim/http_client.h"
 #include "tests/sim/worker_node.h"
 #include "tests/sim/world.h"
 
@@ -39,6 +39,11 @@ static void draw_manners(struct world *w, struct request *r) {
     r->tail = rng_chance(g, 0.3);
     r->tenant = rng_below(g, 4);
     r->extra = (uint8_t)rng_below(g, 200);
+    if (r->via == VIA_HTTP && rng_chance(g, w->p.returns)) {
+        r->http = xcalloc(1, sizeof *r->http);
+        r->keep = true;
+        if (!calm && rng_chance(g, w->p.breaks)) r->breaks_at = w->now + (us_t)(rng_exp(g, CANCEL_MEAN_S) * 1e6) + 1;
+    }
     if (!calm && rng_chance(g, w->p.pin)) {
         const struct worker_node *k = w->workers[rng_below(g, w->n_workers)];
         r->model = k->model;
@@ -73,18 +78,6 @@ static struct request *make_request(struct world *w) {
     return r;
 }
 
-// As a load balancer would: a living router, of the client's own region if there is one.
-static struct router_node *http_router(struct world *w, uint32_t region) {
-    struct router_node *best = NULL;
-    uint32_t start = rng_below(&w->load_rng, w->n_routers);
-    for (uint32_t k = 0; k < w->n_routers; k++) {
-        struct router_node *n = w->routers[(start + k) % w->n_routers];
-        if (!n->node.alive || n->node.broken_for_good || n->draining) continue;
-        if (best == NULL || (best->node.region != region && n->node.region == region)) best = n;
-    }
-    return best;
-}
-
 static struct client_node *link_client(struct world *w) {
     uint32_t start = rng_below(&w->load_rng, w->n_clients);
     for (uint32_t k = 0; k < w->n_clients; k++) {
@@ -96,23 +89,17 @@ static struct client_node *link_client(struct world *w) {
 
 static void issue(struct world *w) {
     struct request *r = make_request(w);
-    struct router_node *router = http_router(w, r->region);
     struct client_node *client = r->via == VIA_LINK ? link_client(w) : NULL;
     if (r->measured) w->stats.measured++;
     oracle_asked(w->oracle, r);
     trace_note(&w->trace, w->now, &r->key, "request %u [%02x%02x] via %s: prompt %u, max %u, deadline %u ms%s%s%s",
-               r->number, r->key.request.bytes[0], r->key.request.bytes[1],
-               client   ? client->node.name
-               : router ? router->node.name
-                        : "nobody",
+               r->number, r->key.request.bytes[0], r->key.request.bytes[1], client ? client->node.name : "HTTP",
                r->prompt_tokens, r->max_tokens, r->deadline_ms, r->poison ? ", poison" : "", r->pin[0] ? ", pinned to " : "",
                r->pin);
     if (client)
         client_node_ask(client, r);
-    else if (router)
-        router_node_submit(router, r);
     else
-        oracle_gave_up(w->oracle, r, OUTCOME_ROUTER_DIED);
+        http_client_ask(w, r);
 }
 
 static void arrival(struct world *w, void *ctx, uint64_t arg) {

@@ -90,7 +90,10 @@ void world_destroy(struct world *w) {
     oracle_destroy(w->oracle);
     trace_free(&w->trace);
     event_queue_free(&w->queue);
-    for (uint32_t i = 0; i < w->n_requests; i++) free(w->requests[i]);
+    for (uint32_t i = 0; i < w->n_requests; i++) {
+        free(w->requests[i]->http);
+        free(w->requests[i]);
+    }
     free(w->requests);
     free(w);
 }

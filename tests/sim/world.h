@@ -12,6 +12,7 @@ struct stats {
     uint64_t tokens, attempts, replacements, protocol_errors;
     uint64_t resends, resends_answered;                // that reached workers
     uint64_t measured, measured_done, measured_prompt; // asked; complete; and in about the time that it takes
+    uint64_t returns;                                  // of HTTP clients
     uint64_t innocents;                                // refused as poison, but were not
 };
 
