@@ -3,7 +3,7 @@
 
 #define NAME(from, out, field) TRY(dec_name(&(from)->field, (out)->field, sizeof(out)->field, #field, e))
 
-static const float RATE_MAX = 1e9f, BYTES_PER_TOKEN_MAX = 1e6f;
+static const float BYTES_PER_TOKEN_MAX = 1e6f;
 enum { HEARTBEAT_MS_MAX = 60000 };
 
 static err_id dec_info(const Shoal__DeploymentInfo *from, struct deployment_info *out, struct error *e) {

@@ -35,5 +35,7 @@ enum {
     KILLS_MAX = 2,   // workers that may die serving one request before it is refused
 };
 
+#define RATE_MAX 1e9f // tokens per second, of a worker or of a region's together; what is faster is said to be this
+
 _Static_assert(RECORD_BYTES_PER_FRAME + RECORD_TEXT_MAX * 2 < FRAME_BYTES_MAX, "a Tokens frame must fit");
 _Static_assert(BODY_BYTES_MAX * 2 <= FRAME_BYTES_MAX, "a Generate with its body and its records must fit");

@@ -40,6 +40,8 @@ static bool summarize(const struct deployment *d, const char *region, struct dep
     for (uint32_t k = 0; k < p->n_offers; k++) {
         if (p->offers[k]->candidate->kind == CANDIDATE_REPLICA) add_replica(sum, p->offers[k]);
     }
+    if (sum->prefill_rate > RATE_MAX) sum->prefill_rate = RATE_MAX;
+    if (sum->decode_rate > RATE_MAX) sum->decode_rate = RATE_MAX;
     sum->queued += p->queue.count;
     sum->queued_tokens += p->queue.prompt;
     sum->decode_left += p->queue.decode;

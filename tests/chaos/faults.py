@@ -24,7 +24,9 @@ class Fault:
 
 
 def hit_by(victim, streams):
-    return [s for s in streams if s.in_the_middle() and s.served_by(victim.name)]
+    """A stream knows its replica by the leader's name."""
+    name = victim.leader.name if victim.kind == "follower" else victim.name
+    return [s for s in streams if s.in_the_middle() and s.served_by(name)]
 
 
 def kill(fleet, fault, rng):
@@ -71,6 +73,12 @@ KINDS = {
     "worker kill -9": ("worker", kill),
     "worker SIGSTOP": ("worker", stop),
     "worker SIGTERM": ("worker", leave),
+    "leader kill -9": ("leader", kill),
+    "leader SIGSTOP": ("leader", stop),
+    "leader SIGTERM": ("leader", leave),
+    "follower kill -9": ("follower", kill),
+    "follower SIGSTOP": ("follower", stop),
+    "follower SIGTERM": ("follower", leave),
     "router kill -9": ("router", kill),
     "router SIGSTOP": ("router", stop),
     "router SIGTERM": ("router", leave),
@@ -100,7 +108,7 @@ class Injector:
             self.rng.shuffle(self.bag)
         for kind in list(self.bag):
             who, _ = KINDS[kind]
-            if who == "worker" and not self._settled():
+            if who != "router" and not self._settled():
                 continue
             able = [m for m in self.fleet.members if m.kind == who and self.fleet.can_spare([m])]
             if able:
@@ -132,7 +140,7 @@ class Injector:
         fault.hit = hit_by(victim, running)
         fault.at = time.monotonic()
         mend = KINDS[kind][1](self.fleet, fault, self.rng)
-        if victim.kind == "worker":
+        if victim.kind != "router":
             self.open_then = [(s, s.progress()) for s in running]
         self.faults.append(fault)
         t = threading.Thread(target=self._mend, args=(fault, mend), daemon=True)

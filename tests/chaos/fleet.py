@@ -1,5 +1,5 @@
-"""The cluster that chaos is done to: two routers and workers in two regions, real processes, each of which can be frozen, killed, asked to
-leave, and started again under its old name and addresses. Beside it a quiet cluster that nobody disturbs, for the oracle."""
+"""The cluster that chaos is done to: two routers, four workers and a replica in two stages, in two regions: real processes, each of which can be
+frozen, killed, asked to leave, and started again under its old name and addresses. Beside it a quiet cluster that nobody disturbs, for the oracle."""
 
 import os
 import shutil
@@ -47,28 +47,54 @@ class RouterMember(Member):
 
     def ready(self, fleet):
         """It sees every undisturbed replica that dials it."""
-        want = sum(1 for w in fleet.workers if not w.disturbed and self in w.dials)
+        want = sum(1 for w in fleet.replicas if w.whole() and self in w.dials)
         return self.life.replicas_ready() >= want and self.life.ready()
 
 
-class WorkerMember(Member):
-    def __init__(self, name, region, dials):
-        super().__init__(name, "worker", region)
-        self.dials = dials
+class ReplicaMember(Member):
+    """A replica's one process, or the leader of its stages: this alone talks to routers, and streams know it by its name."""
+
+    def __init__(self, name, kind, region, dials, flags=()):
+        super().__init__(name, kind, region)
+        self.dials, self.flags = dials, list(flags)
+        self.followers = []
 
     def start(self, fleet):
-        self.born(Worker(fleet, self.name, self.region, [r.zmq for r in self.dials], fleet.worker_args))
+        self.born(Worker(fleet, self.name, self.region, [r.zmq for r in self.dials], fleet.worker_args + self.flags))
+
+    def whole(self):
+        return not self.disturbed and not any(f.disturbed for f in self.followers)
 
     def ready(self, fleet):
-        """Every undisturbed router that it dials has as many replicas as there are undisturbed ones and this."""
-        if not self.life.find("worker_ready"):
-            assert self.life.alive(), f"{self.name} ended at its start with {self.life.p.returncode}:\n{self.life.log()[-2000:]}"
-            return False
+        """Every undisturbed router that it dials has as many replicas as there are whole ones, and this, unless another stage is away."""
+        assert self.life.alive(), f"{self.name} ended with {self.life.p.returncode}:\n{self.life.log()[-2000:]}"
+        if any(f.disturbed for f in self.followers):
+            return bool(self.life.find("worker_started"))
         for r in [r for r in self.dials if not r.disturbed]:
-            others = sum(1 for w in fleet.workers if w is not self and not w.disturbed and r in w.dials)
+            others = sum(1 for w in fleet.replicas if w is not self and w.whole() and r in w.dials)
             if r.life.replicas_ready() < others + 1:
                 return False
         return True
+
+
+class FollowerMember(Member):
+    def __init__(self, leader, stage, flags):
+        super().__init__(f"{leader.name}-stage{stage}", "follower", leader.region)
+        self.leader, self.flags = leader, list(flags)
+        leader.followers.append(self)
+
+    def start(self, fleet):
+        self.born(Worker(fleet, self.name, self.region, [], [x for x in fleet.worker_args + self.flags]))
+
+    def ready(self, fleet):
+        assert self.life.alive(), f"{self.name} ended with {self.life.p.returncode}:\n{self.life.log()[-2000:]}"
+        if self.leader.disturbed:
+            return True
+        was, self.disturbed = self.disturbed, False  # as if it were back: is the replica?
+        try:
+            return self.leader.ready(fleet)
+        finally:
+            self.disturbed = was
 
 
 def model_args(model, paced_ms):
@@ -78,7 +104,7 @@ def model_args(model, paced_ms):
 
 def device_args(model, paced_ms):
     if model == "mock":
-        return ["--device", "mock", "--model", "chaos", "--mock-decode-ms", str(paced_ms or 0.2)]
+        return ["--device", "mock", "--model", "chaos", "--mock-layers", "2", "--mock-decode-ms", str(paced_ms or 0.2)]
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "local", "model")
     return ["--device", "cpu", "--threads", "1", "--model", "chaos", "--path", os.path.abspath(path), *(["--step-min-ms", str(paced_ms)] if paced_ms else [])]
 
@@ -91,15 +117,20 @@ class Fleet(Cluster):
         north, south = RouterMember("north-r1", "north"), RouterMember("south-r1", "south")
         self.routers = [north, south]
         # One of each region dials its own router alone, one dials both, its own first.
-        self.workers = [WorkerMember("north-w1", "north", [north]), WorkerMember("north-w2", "north", [north, south]),
-                        WorkerMember("south-w1", "south", [south]), WorkerMember("south-w2", "south", [south, north])]
+        self.replicas = [ReplicaMember("north-w1", "worker", "north", [north]), ReplicaMember("north-w2", "worker", "north", [north, south]),
+                         ReplicaMember("south-w1", "worker", "south", [south]), ReplicaMember("south-w2", "worker", "south", [south, north])]
+        address = f"tcp://127.0.0.1:{free_port()}"
+        group = ["--parallel", "pp=2", "--group", "two"]
+        leader = ReplicaMember("south-p", "leader", "south", [south, north], [*group, "--group-listen", address])
+        self.replicas.append(leader)
+        self.followers = [FollowerMember(leader, 1, [*group, "--stage", "1", "--leader", address])]
         self.lock = threading.Lock()
         self.model = model
         self.logs = None  # where the logs were kept after a failure
 
     @property
     def members(self):
-        return self.routers + self.workers
+        return self.routers + self.replicas + self.followers
 
     def __enter__(self):
         super().__enter__()
@@ -160,7 +191,7 @@ class Fleet(Cluster):
             if any(v.disturbed for v in victims):
                 return False
             up = [m for m in self.members if not m.disturbed and m not in victims]
-            return any(w.kind == "worker" and any(r in up for r in w.dials) for w in up)
+            return any(all(f in up for f in w.followers) and any(r in up for r in w.dials) for w in self.replicas if w in up)
 
     def take(self, victims):
         with self.lock:

@@ -17,7 +17,7 @@ from cluster import BIN  # noqa: E402
 from faults import Injector  # noqa: E402
 from fleet import Fleet  # noqa: E402
 from oracle import Oracle  # noqa: E402
-from report import print_table, table  # noqa: E402
+from report import print_table, slowest, table  # noqa: E402
 from streams import HttpStream, LibStream  # noqa: E402
 
 REQUESTS = 64  # distinct requests with a seed; their undisturbed runs are made once
@@ -142,6 +142,7 @@ class Run:
             "lost": verdicts.count("lost"), "doubled": verdicts.count("doubled"), "different": verdicts.count("different"), "failed": verdicts.count("failed"),
             "refused_and_asked_again": sum(getattr(s, "refused", 0) for s in self.done), "reconnects": sum(s.reconnects for s in self.done),
             "problems": self.injector.problems + self.fleet.bad_ends(), "by_fault": rows,
+            "slowest": slowest(self.injector.faults, self.began),
             "timeline": [{"at_s": round(f.at - self.began, 2), "fault": f.kind, "of": f.victim.name, "streams_hit": len(f.hit),
                           "over_after_s": round(f.lasted, 2) if f.lasted else None} for f in self.injector.faults],
         }

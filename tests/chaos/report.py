@@ -34,6 +34,14 @@ def table(faults):
     return rows
 
 
+def slowest(faults, began, most=5):
+    """The longest waits: which fault, which stream."""
+    waits = [(p, f, s) for f in faults for s in f.hit if (p := resumed_after(f, s.arrivals, s.ended)) is not None]
+    waits.sort(key=lambda w: -w[0])
+    return [{"resume_ms": ms(p), "fault": f.kind, "of": f.victim.name, "at_s": round(f.at - began, 2), "stream": s.name(), "request": s.request_id,
+             "tokens_then": sum(1 for a in s.arrivals if a < f.at), "stream_began_s": round(s.began - began, 2)} for p, f, s in waits[:most]]
+
+
 def ms(seconds):
     return None if seconds is None else round(seconds * 1000)
 

@@ -30,6 +30,7 @@ class Stream:
         self.router = self.replica = None  # that serve it now, as far as the client can know
         self.finish, self.ends, self.seed = None, 0, request.get("seed")
         self.attempt = None
+        self.request_id = None
         self.problem = None
         self.reconnects = self.refused = 0
         self.deadline = self.began + STREAM_S * SLOW
@@ -70,7 +71,7 @@ class HttpStream(Stream):
     def __init__(self, number, request, addresses, kind="http", resumes=True):
         super().__init__(number, request, kind)
         self.addresses, self.resumes = addresses, resumes
-        self.turn = number
+        self.turn = number // 2
         self.last_id = None
 
     def served_by(self, name):
@@ -139,6 +140,7 @@ class HttpStream(Stream):
             raise Broken("refused")
         self.router = name
         self.replica = response.getheader("X-Shoal-Replica")
+        self.request_id = response.getheader("X-Request-Id")
 
     def _body(self, response):
         for event in sse_events(response):
@@ -184,7 +186,8 @@ class LibStream(Stream):
 
     def __init__(self, number, request, endpoints):
         super().__init__(number, request, "libshoal")
-        self.endpoints = endpoints
+        k = number // 2 % len(endpoints)
+        self.endpoints = endpoints[k:] + endpoints[:k]  # it asks the first that answers
         self.process = None
 
     def args(self):
@@ -237,6 +240,6 @@ class LibStream(Stream):
             self.ends += 1
 
     def _summary(self, o):
-        self.finish, self.seed, self.attempt = o["finish"], o["seed"], o["attempts"]
+        self.finish, self.seed, self.attempt, self.request_id = o["finish"], o["seed"], o["attempts"], o["request_id"]
         if o["tokens"] != self.tokens:
             self.problem = "the summary's tokens are not those that came"

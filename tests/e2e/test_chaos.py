@@ -18,9 +18,9 @@ def chaos(tmp_path, *arguments):
 
 @pytest.mark.parametrize("seed", [1])
 def test_kills_freezes_and_restarts_change_no_stream(tmp_path, seed):
-    ran, r = chaos(tmp_path, "--seed", str(seed), "--faults", "12", "--pace", "0.8")
+    ran, r = chaos(tmp_path, "--seed", str(seed), "--faults", "12", "--pace", "0.6")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert r["faults"] == 12 and all(row["count"] == 2 for row in r["by_fault"]), r
+    assert r["faults"] == 12 and all(row["count"] == 1 for row in r["by_fault"]), r
     assert r["streams_hit"] > 0 and r["lost"] + r["doubled"] + r["different"] + r["failed"] == 0 and not r["problems"], r
 
 

@@ -3,6 +3,8 @@
 // forgetting does (the books call it wind-up).
 #include "worker/core/step_model.h"
 
+#include "common/base/limits.h"
+
 #include <string.h>
 
 #define FORGETTING 0.98   // λ: about the last 50 steps count
@@ -58,8 +60,13 @@ void step_model_learn(struct step_model *m, uint32_t decode_rows, uint32_t prefi
         if (!(m->theta[i] > FLOOR_US)) m->theta[i] = FLOOR_US;
 }
 
-float step_model_prefill_rate(const struct step_model *m) { return (float)(1e6 * m->scale[2] / m->theta[2]); }
+static float rate(double tokens, double us) {
+    double r = 1e6 * tokens / us;
+    return r < (double)RATE_MAX ? (float)r : RATE_MAX;
+}
+
+float step_model_prefill_rate(const struct step_model *m) { return rate(m->scale[2], m->theta[2]); }
 float step_model_decode_us(const struct step_model *m, uint32_t rows) {
     return (float)(m->theta[0] + m->theta[1] * rows / m->scale[1]);
 }
-float step_model_decode_rate(const struct step_model *m) { return (float)(1e6 * m->scale[1] / (m->theta[0] + m->theta[1])); }
+float step_model_decode_rate(const struct step_model *m) { return rate(m->scale[1], m->theta[0] + m->theta[1]); }

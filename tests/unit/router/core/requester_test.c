@@ -362,6 +362,23 @@ static void a_peer_hears_the_sum_of_the_own_regions_replicas(void **state) {
     world_fini(&w);
 }
 
+static void the_sum_of_fast_replicas_is_a_rate_that_can_be_told(void **state) {
+    struct world w;
+    script_world(&w);
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[NAME_SIZE];
+        snprintf(name, sizeof name, "w%u", i);
+        struct deployment_status d = {.groups = STATUS_RATES, .prefill_rate = 0.5e9f, .decode_rate = 1000};
+        struct msg m = {.kind = MSG_STATUS, .status = {.seq = 2, .n_deployments = 1, .deployments = &d}};
+        world_say(&w, script_worker(&w, name, 4), &m);
+    }
+    link_id owner = peer_link(&w);
+    world_run(&w, 100);
+    float told = world_heard(&w, owner, MSG_STATUS)->prefill_rate;
+    assert_true(told > 0.99e9f && told <= RATE_MAX);
+    world_fini(&w);
+}
+
 static void a_request_that_killed_a_worker_at_a_peer_and_one_here_is_refused(void **state) {
     struct world w;
     script_world(&w);
@@ -433,6 +450,7 @@ int main(void) {
         cmocka_unit_test(a_relayed_request_is_never_forwarded_again),
         cmocka_unit_test(a_stream_whose_client_is_gone_does_not_hold_up_a_router_that_leaves),
         cmocka_unit_test(a_peer_hears_the_sum_of_the_own_regions_replicas),
+        cmocka_unit_test(the_sum_of_fast_replicas_is_a_rate_that_can_be_told),
         cmocka_unit_test(a_request_that_killed_a_worker_at_a_peer_and_one_here_is_refused),
         cmocka_unit_test(a_pin_goes_to_that_replica_only),
         cmocka_unit_test(a_pin_to_a_replica_of_another_region_tries_each_peer),

@@ -254,6 +254,7 @@ static void capture(struct world *w, link_id link, const struct msg *m) {
         if (c->n_records) c->first_token = records_get(&m->tokens.records, 0).token;
     }
     if (m->kind == MSG_SYNC && m->sync.n_entries) c->first_entry = m->sync.entries[0];
+    if (m->kind == MSG_STATUS && m->status.n_deployments) c->prefill_rate = m->status.deployments[0].prefill_rate;
 }
 
 static void on_send(void *ctx, link_id link, const struct msg *m) {

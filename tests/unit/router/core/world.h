@@ -99,4 +99,5 @@ struct captured {
     struct msg m; // pointers inside are void, but for what is copied below
     uint32_t n_records, first_token;
     struct sync_entry first_entry;
+    float prefill_rate; // of the first deployment in a Status
 };

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include <string.h>
+#include "common/base/limits.h"
 #include "worker/core/blocks.h"
 #include "worker/core/sequence.h"
 #include "worker/core/slots.h"
@@ -104,6 +105,14 @@ static void the_step_model_finds_the_rates_of_mixed_steps(void **state) {
     assert_true(fabs(step_model_decode_rate(&m) - 32e6 / (2000 + 3200)) < 300);
 }
 
+static void what_costs_nothing_has_the_greatest_rate_that_can_be_told(void **state) {
+    struct step_model m;
+    step_model_init(&m, 65536, 65536);
+    for (int i = 0; i < 200; i++) step_model_learn(&m, 1, 65536, 1);
+    assert_true(step_model_prefill_rate(&m) > 0.9e9f && step_model_prefill_rate(&m) <= RATE_MAX);
+    assert_true(step_model_decode_rate(&m) > 0 && step_model_decode_rate(&m) <= RATE_MAX);
+}
+
 static void the_step_model_follows_a_machine_that_slows_down(void **state) {
     struct step_model m;
     step_model_init(&m, 32, 512);
@@ -150,6 +159,7 @@ int main(void) {
         cmocka_unit_test(every_slot_is_given_once),
         cmocka_unit_test(a_sequence_knows_prefill_from_decode_and_when_to_stop),
         cmocka_unit_test(the_step_model_finds_the_rates_of_mixed_steps),
+        cmocka_unit_test(what_costs_nothing_has_the_greatest_rate_that_can_be_told),
         cmocka_unit_test(the_step_model_follows_a_machine_that_slows_down),
         cmocka_unit_test(what_the_steps_do_not_show_stays_as_it_was_believed),
         cmocka_unit_test(rates_stay_positive_and_finite_whatever_the_steps_took),
