@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "common/base/check.h"
+#include "worker/gguf/documents.h"
 #include "worker/model/config.h"
 
 enum { LISTED_MAX = 3, LIST_BYTES = 200, NOTE_BYTES = 400 };
@@ -89,9 +90,12 @@ static void audit_need(void *context, const struct tensor_need *n) {
         list_add(&a->misshapen, item);
     }
     bool fp8 = t->dtype == DTYPE_F8_E4M3 && n->cols > 0 && n->role != TENSOR_EMBED && a->spec->fp8_block[0] > 0;
+    bool plain = t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_F32;
+    // Vectors, the router and what is cut up per head can't be quantised.
+    bool quantised = t->dtype >= DTYPE_SAFETENSORS && n->cols > 0 && n->role != TENSOR_KV_B && n->role != TENSOR_ROUTER;
     if (fp8) {
         audit_scale(a, n, t);
-    } else if (t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
+    } else if (!plain && !quantised) {
         snprintf(item, sizeof item, "%s is %s", name, dtype_name(t->dtype));
         list_add(&a->unreadable, item);
     }
@@ -183,10 +187,24 @@ static err_id open_tensors(struct model *m, const char *folder, struct error *e)
 
 // ---- JSON files ----
 
+static err_id load_document(const char *file, const char *name, json_t **json, struct error *e) {
+    struct buf text = {0};
+    bool found;
+    json_error_t je;
+    err_id id = gguf_document(file, name, &text, &found, e);
+    if (id == ERR_NONE && found) {
+        *json = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je);
+        if (*json == NULL) id = error_set(e, ERR_MODEL_FILES, "%.300s: %.150s", file, je.text);
+    }
+    buf_free(&text);
+    return id;
+}
+
 static err_id load_json(const char *folder, const char *name, bool needed, json_t **json, struct error *e) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     *json = NULL;
+    if (gguf_is_file(folder)) return load_document(folder, name, json, e);
     if (access(path, F_OK) != 0) {
         return needed ? error_set(e, ERR_MODEL_FILES, "%.400s is missing", path) : ERR_NONE;
     }

@@ -1,6 +1,6 @@
-// An opened model folder: the spec of its config.json, its tensors, and what generation_config.json recommends.
-// Opening checks everything that running relies on: each tensor that the spec calls for is there with its shape and a dtype
-// that can be read. Read-only after that; may be shared by threads.
+// An opened model, a Hugging Face folder or a GGUF file: the spec of its config.json, its tensors, and what
+// generation_config.json recommends. Opening checks everything that running relies on: each tensor that the spec calls for
+// is there with its shape and a dtype that can be read. Read-only after that; may be shared by threads.
 #pragma once
 #include <stdbool.h>
 #include "common/base/error.h"

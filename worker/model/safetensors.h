@@ -1,31 +1,12 @@
-// Tensors of a Hugging Face folder, mapped into memory: model.safetensors alone, or model.safetensors.index.json and its
-// shards. Format: github.com/huggingface/safetensors. Headers are validated whole before a byte of data is looked at.
+// Tensors of a model, mapped into memory: of a Hugging Face folder (model.safetensors alone, or model.safetensors.index.json
+// and its shards; github.com/huggingface/safetensors) or of a GGUF file, whose tensors get the names that they have in such
+// a folder. Headers are validated whole before a byte of data is looked at.
 #pragma once
 #include <stdint.h>
 #include "common/base/error.h"
+#include "worker/model/dtype.h"
 
 enum { TENSOR_DIMS_MAX = 8, SAFETENSORS_HEADER_MAX = 100 << 20 };
-
-enum dtype {
-    DTYPE_BF16,
-    DTYPE_F16,
-    DTYPE_F32,
-    DTYPE_F64,
-    DTYPE_F8_E4M3,
-    DTYPE_F8_E5M2,
-    DTYPE_I8,
-    DTYPE_U8,
-    DTYPE_I16,
-    DTYPE_U16,
-    DTYPE_I32,
-    DTYPE_U32,
-    DTYPE_I64,
-    DTYPE_U64,
-    DTYPE_BOOL,
-    DTYPE_COUNT
-};
-const char *dtype_name(enum dtype dtype);
-uint32_t dtype_bytes(enum dtype dtype);
 
 struct tensor {
     char *name;
@@ -41,15 +22,16 @@ struct tensor {
 
 struct tensor_set;
 
-// Maps the folder's tensors. ERR_MODEL_FILES names the file and what is wrong with it.
-err_id tensor_set_open(const char *folder, struct tensor_set **set, struct error *e);
+// Maps the tensors of a folder or a GGUF file. ERR_MODEL_FILES names the file and what is wrong with it.
+err_id tensor_set_open(const char *path, struct tensor_set **set, struct error *e);
 void tensor_set_close(struct tensor_set **set);
 const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name);
 // Gives every two-dimensional F8_E4M3 tensor X.weight the tensor X.weight_scale_inv as its scale.
 void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]);
 // All tensors, sorted by name.
 const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count);
-// "model.safetensors", or the index's name, for messages.
+// "model.safetensors", or the name of the index or of the GGUF file, for messages.
 const char *tensor_set_source(const struct tensor_set *set);
-// XXH3-128 over the tensors' names, types, shapes, the files' sizes and sampled pages, as 32 hexadecimal digits.
+// XXH3-128 over the tensors' names, types, shapes, the files' sizes and sampled pages (and all of a GGUF file's metadata),
+// as 32 hexadecimal digits.
 void tensor_set_fingerprint(const struct tensor_set *set, char text[33]);

@@ -1,6 +1,7 @@
 #include "worker/text/model_text.h"
 
 #include "common/base/check.h"
+#include "worker/gguf/documents.h"
 #include "worker/text/json_read.h"
 
 #include <errno.h>
@@ -8,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Reads a whole file. *found = false, and no error, when it isn't there.
+// Reads a whole file, or what a GGUF file says of it. *found = false, and no error, when it isn't there.
 static err_id read_file(const char *folder, const char *name, struct buf *out, bool *found, struct error *e) {
+    if (gguf_is_file(folder)) return gguf_document(folder, name, out, found, e);
     struct buf path = {0};
     buf_printf(&path, "%s/%s", folder, name);
     FILE *f = fopen(path.data, "rb");

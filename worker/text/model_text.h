@@ -1,5 +1,6 @@
 // Everything about text that a model's folder says: tokenizer.json, tokenizer_config.json, chat_template.jinja and
-// generation_config.json, read once at start-up. The only file of this room that opens files. Immutable afterwards.
+// generation_config.json, read once at start-up. Wherever a folder is taken, a GGUF file is too. The only file of this room
+// that opens files. Immutable afterwards.
 #pragma once
 #include "common/base/prompt.h"
 #include "worker/text/template.h"

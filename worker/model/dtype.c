@@ -1,0 +1,25 @@
+#include "worker/model/dtype.h"
+#include "common/base/check.h"
+
+static const struct {
+    const char *name;
+    struct dtype_block block;
+} dtypes[DTYPE_COUNT] = {
+    [DTYPE_BF16] = {"BF16", {1, 2}},     [DTYPE_F16] = {"F16", {1, 2}},         [DTYPE_F32] = {"F32", {1, 4}},
+    [DTYPE_F64] = {"F64", {1, 8}},       [DTYPE_F8_E4M3] = {"F8_E4M3", {1, 1}}, [DTYPE_F8_E5M2] = {"F8_E5M2", {1, 1}},
+    [DTYPE_I8] = {"I8", {1, 1}},         [DTYPE_U8] = {"U8", {1, 1}},           [DTYPE_I16] = {"I16", {1, 2}},
+    [DTYPE_U16] = {"U16", {1, 2}},       [DTYPE_I32] = {"I32", {1, 4}},         [DTYPE_U32] = {"U32", {1, 4}},
+    [DTYPE_I64] = {"I64", {1, 8}},       [DTYPE_U64] = {"U64", {1, 8}},         [DTYPE_BOOL] = {"BOOL", {1, 1}},
+    [DTYPE_Q4_0] = {"Q4_0", {32, 18}},   [DTYPE_Q4_1] = {"Q4_1", {32, 20}},     [DTYPE_Q5_0] = {"Q5_0", {32, 22}},
+    [DTYPE_Q5_1] = {"Q5_1", {32, 24}},   [DTYPE_Q8_0] = {"Q8_0", {32, 34}},     [DTYPE_Q4_K] = {"Q4_K", {256, 144}},
+    [DTYPE_Q5_K] = {"Q5_K", {256, 176}}, [DTYPE_Q6_K] = {"Q6_K", {256, 210}},
+};
+
+const char *dtype_name(enum dtype d) { return dtypes[d].name; }
+struct dtype_block dtype_block(enum dtype d) {
+    return dtypes[d].block;
+}
+uint32_t dtype_bytes(enum dtype d) {
+    CHECK(dtypes[d].block.elements == 1);
+    return dtypes[d].block.bytes;
+}
