@@ -48,7 +48,7 @@ const struct config_key CONFIG_KEYS[] = {
     {"models.*.deployments", CONFIG_MAP, .max = DEPLOYMENTS_MAX, MAP(config_model, deployments),
      .help = "Versions of the model that replicas serve, by name."},
     {"models.*.deployments.*.path", CONFIG_FILE, IN(config_deployment, path),
-     .help = "The model's folder on the workers. Empty: each worker is told by a flag."},
+     .help = "The model's folder, or its GGUF file, on the workers. Empty: each worker is told by a flag."},
     {"models.*.deployments.*.share", CONFIG_PERCENT, "100", 0, 1000000, .reloadable = true, IN(config_deployment, share),
      .help = "Share of the model's new requests, relative to its other deployments."},
 

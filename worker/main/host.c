@@ -283,8 +283,9 @@ static err_id open_model(struct host *h, struct error *e) {
     if (s->path && mock) return error_set(e, ERR_CONFIG, "--device mock takes no model folder: leave --path out");
     if (!s->path && !mock)
         return error_set(e, ERR_CONFIG,
-                         "no model folder: give --path DIR, or models.%s.deployments.%s.path in the configuration", s->model,
-                         s->deployment);
+                         "no model: give --path with a model folder or a GGUF file, or models.%s.deployments.%s.path in the "
+                         "configuration",
+                         s->model, s->deployment);
     if (mock) {
         if (h->engine_opts.context == 0) h->engine_opts.context = 32768;
         if (s->group.stages > 1) TRY(member_layers(s, NULL, &h->engine_opts, e));

@@ -18,7 +18,7 @@ static enum flags_next parse(int argc, char **argv, struct logits_options *o) {
          .kind = FLAG_STRING,
          .target = &o->run.model,
          .value = "DIR",
-         .help = "Hugging Face model folder",
+         .help = "Hugging Face model folder, or a GGUF file",
          .required = true},
         {.name = "tokens",
          .kind = FLAG_STRING,

@@ -30,7 +30,7 @@ static enum flags_next parse(int argc, char **argv, struct replay *r) {
          .kind = FLAG_STRING,
          .target = &r->model_path,
          .value = "DIR",
-         .help = "model folder, if it isn't where it was"},
+         .help = "model folder or GGUF file, if it isn't where it was"},
         {.name = "device",
          .kind = FLAG_STRING,
          .target = &r->device,

@@ -14,15 +14,16 @@ static uint32_t panels_of(const struct matrix *m) { return (m->n + PANEL_ROWS - 
 static void unit_run(const struct run *r, const struct gemm_job *j, uint32_t unit) {
     uint32_t panel = unit / j->stripes * r->group, row = unit % j->stripes * STRIPE_ROWS;
     uint32_t panels = panels_of(j->w) - panel, rows = j->stripes == 1 ? j->m : j->m - row;
-    size_t panel_bytes = (size_t)j->w->k * PANEL_ROWS * (j->w->bf16 ? 2 : 4);
+    size_t panel_bytes = form_panel_bytes(j->w->form, j->w->k);
+    bool packed = j->w->form == FORM_BF16;
     size_t x_off = j->rows == NULL ? row * j->ld_x : 0;
     struct gemm_call c = {
         .w = (const char *)j->w->panels + panel * panel_bytes,
         .panels = panels < r->group ? panels : r->group,
         .n = j->w->n - panel * PANEL_ROWS,
         .k = j->w->k,
-        .x = j->w->bf16 ? NULL : j->x + x_off,
-        .packed = j->w->bf16 ? j->packed + x_off : NULL,
+        .x = packed ? NULL : j->x + x_off,
+        .packed = packed ? j->packed + x_off : NULL,
         .ld_x = j->ld_x,
         .rows = j->rows == NULL ? NULL : j->rows + row,
         .m = j->stripes > 1 && rows > STRIPE_ROWS ? STRIPE_ROWS : rows,
@@ -30,7 +31,7 @@ static void unit_run(const struct run *r, const struct gemm_job *j, uint32_t uni
         .ld_out = j->ld_out,
         .bias = j->bias == NULL ? NULL : j->bias + (size_t)panel * PANEL_ROWS,
     };
-    (j->w->bf16 ? r->kernels->gemm_bf16 : r->kernels->gemm_f32)(&c);
+    r->kernels->gemm[j->w->form](&c);
 }
 
 static void units_run(void *context, uint32_t begin, uint32_t end, uint32_t thread) {

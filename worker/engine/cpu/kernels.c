@@ -13,7 +13,7 @@ uint32_t kernels_enter(void) {
 void kernels_leave(uint32_t before) { _mm_setcsr(before); }
 
 static bool has(enum isa isa) {
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
     if (isa == ISA_AVX2) return avx2;
     if (isa == ISA_AVX512) return avx512;

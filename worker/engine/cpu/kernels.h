@@ -3,22 +3,38 @@
 // flush-to-zero being set (kernels_enter). No allocation, no threads.
 //
 // Layouts. A matrix [n][k] (n outputs) lies in panels of 16 rows, so that a lane is an output row and no sum crosses lanes:
-// bf16 [n/16][k/2][16][2], fp32 [n/16][k][16], rows past n being zero. A packed vector of k floats is k words: for each pair
-// of elements a word of their upper bf16 halves and a word of what those leave over, so x ~ hi + lo within 2^-16 of x.
+// bf16 [n/16][k/2][16][2], fp32 [n/16][k][16] (the others: forms.h), rows past n being zero. A packed vector of k floats is
+// k words: for each pair of elements a word of their upper bf16 halves and a word of what those leave over, so x ~ hi + lo
+// within 2^-16 of x.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { PANEL_ROWS = 16, ATTEND_HEADS = 8, SEGMENT_TOKENS = 256, CACHE_GROUP = 16 };
+// How a matrix lies in memory: see forms.h.
+enum weight_form {
+    FORM_BF16,
+    FORM_F32,
+    FORM_F16,
+    FORM_Q4_0,
+    FORM_Q4_1,
+    FORM_Q5_0,
+    FORM_Q5_1,
+    FORM_Q8_0,
+    FORM_Q4_K,
+    FORM_Q5_K,
+    FORM_Q6_K,
+    FORM_COUNT
+};
 enum isa { ISA_BEST, ISA_GENERIC, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
 
 // out[i][first + j] = bias[j] + sum over k of w[j][k] * x[rows[i]][k], for rows i < m, and j < n where n lies in `panels`.
 struct gemm_call {
     const void *w; // first panel
     uint32_t panels, n, k;
-    const float *x;         // fp32 matrices: plain floats
-    const uint32_t *packed; // bf16 matrices: packed vectors
+    const float *x;         // plain floats, for all but
+    const uint32_t *packed; // bf16 matrices, which take packed vectors
     size_t ld_x;            // elements between vectors
     const uint32_t *rows;   // which vectors, or NULL for 0 ... m - 1
     uint32_t m;
@@ -44,8 +60,7 @@ struct attend_call {
 
 struct kernels {
     const char *name;
-    void (*gemm_bf16)(const struct gemm_call *call);
-    void (*gemm_f32)(const struct gemm_call *call);
+    void (*gemm[FORM_COUNT])(const struct gemm_call *call);
     void (*pack)(const float *x, uint32_t n, uint32_t *packed); // n even
     // out = x / sqrt(mean of x² + eps) * weight; may be in place.
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float eps, float *out);

@@ -34,6 +34,24 @@ static inline vu v_loadu(const uint32_t *p) {
     return (vu){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
 }
 static inline vu v_setu(uint32_t x) { return (vu){_mm256_set1_epi32((int)x), _mm256_set1_epi32((int)x)}; }
+static inline vu v_load_u8(const uint8_t *p) {
+    return (vu){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+}
+static inline vu v_load_i8(const uint8_t *p) {
+    return (vu){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+}
+static inline vf v_load_f16(const uint8_t *p) {
+    return (vf){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16)))};
+}
+static inline vf v_from_int(vu v) { return (vf){_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+static inline vu v_andu(vu x, vu y) { return (vu){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
+static inline vu v_oru(vu x, vu y) { return (vu){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+static inline vu v_subu(vu x, vu y) { return (vu){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+static inline vu v_shlu(vu v, int n) { return (vu){_mm256_slli_epi32(v.a, n), _mm256_slli_epi32(v.b, n)}; }
+static inline vu v_shru(vu v, int n) { return (vu){_mm256_srli_epi32(v.a, n), _mm256_srli_epi32(v.b, n)}; }
 static inline vf v_keep(vf v, int first, int end, float other) {
     float f[16];
     v_store(f, v);

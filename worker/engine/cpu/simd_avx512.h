@@ -25,6 +25,15 @@ static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vu v_loadu(const uint32_t *p) { return _mm512_loadu_si512(p); }
 static inline vu v_setu(uint32_t x) { return _mm512_set1_epi32((int)x); }
+static inline vu v_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vu v_load_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vf v_load_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf v_from_int(vu v) { return _mm512_cvtepi32_ps(v); }
+static inline vu v_andu(vu a, vu b) { return _mm512_and_si512(a, b); }
+static inline vu v_oru(vu a, vu b) { return _mm512_or_si512(a, b); }
+static inline vu v_subu(vu a, vu b) { return _mm512_sub_epi32(a, b); }
+#define v_shlu(v, n) _mm512_slli_epi32(v, n)
+#define v_shru(v, n) _mm512_srli_epi32(v, n)
 static inline vf v_keep(vf v, int first, int end, float other) {
     __mmask16 m = (__mmask16)(((1u << end) - 1) & ~((1u << first) - 1));
     return _mm512_mask_blend_ps(m, _mm512_set1_ps(other), v);

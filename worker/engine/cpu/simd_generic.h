@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include "worker/engine/cpu/forms.h"
 
 #define SIMD_PLAIN
 
@@ -59,6 +60,21 @@ static inline vu v_setu(uint32_t x) {
     for (int i = 0; i < 16; i++) r.u[i] = x;
     return r;
 }
+#define WORDS(expression)                                                                                                   \
+    do {                                                                                                                    \
+        vu r;                                                                                                               \
+        for (int i = 0; i < 16; i++) r.u[i] = (uint32_t)(expression);                                                       \
+        return r;                                                                                                           \
+    } while (0)
+static inline vu v_load_u8(const uint8_t *p) { WORDS(p[i]); }
+static inline vu v_load_i8(const uint8_t *p) { WORDS((int8_t)p[i]); }
+static inline vf v_load_f16(const uint8_t *p) { LANES(form_f16((uint16_t)(p[2 * i] | p[2 * i + 1] << 8))); }
+static inline vf v_from_int(vu v) { LANES((float)(int32_t)v.u[i]); }
+static inline vu v_andu(vu a, vu b) { WORDS(a.u[i] & b.u[i]); }
+static inline vu v_oru(vu a, vu b) { WORDS(a.u[i] | b.u[i]); }
+static inline vu v_subu(vu a, vu b) { WORDS(a.u[i] - b.u[i]); }
+static inline vu v_shlu(vu v, int n) { WORDS(v.u[i] << n); }
+static inline vu v_shru(vu v, int n) { WORDS(v.u[i] >> n); }
 static inline vf v_keep(vf v, int first, int end, float other) { LANES(i >= first && i < end ? v.f[i] : other); }
 static inline vf v_scale2(vf v, vf t) { LANES(lane_float(lane_bits(v.f[i]) + (lane_bits(t.f[i]) << 23))); }
 static inline vf v_dot2(vf acc, vu w, vu x) {

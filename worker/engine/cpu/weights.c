@@ -34,22 +34,6 @@ static void report(struct walk *k) {
 
 // ---- reading elements of any dtype, aligned or not ----
 
-static float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
-    if (exponent == 31) {
-        bits = sign | 0x7f800000 | fraction << 13;
-    } else if (exponent == 0) {
-        float f = (float)fraction * 0x1p-24f;
-        memcpy(&bits, &f, sizeof bits);
-        bits |= sign;
-    } else {
-        bits = sign | (exponent + 112) << 23 | fraction << 13;
-    }
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 static float bf16_to_f32(uint16_t h) {
     uint32_t bits = (uint32_t)h << 16;
     float f;
@@ -84,7 +68,7 @@ static float element(const struct tensor *t, uint64_t i) {
         return f;
     case DTYPE_F16:
         memcpy(&h, t->data + 2 * i, 2);
-        return f16_to_f32(h);
+        return form_f16(h);
     default:
         memcpy(&h, t->data + 2 * i, 2);
         return bf16_to_f32(h);
@@ -121,6 +105,27 @@ static void pack_bf16(const struct pack_job *j, uint32_t panel) {
     }
 }
 
+static void pack_f16(const struct pack_job *j, uint32_t panel) {
+    uint8_t *out = (uint8_t *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS * 2;
+    for (uint32_t lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < j->m->n; lane++) {
+        const uint8_t *in = j->s.tensor->data + 2 * (j->s.base + (panel * PANEL_ROWS + lane) * j->s.row_stride);
+        for (uint32_t k = 0; k < j->m->k; k++)
+            memcpy(out + 2 * ((size_t)k * PANEL_ROWS + lane), in + 2 * k * j->s.col_stride, 2);
+    }
+}
+
+// Whole rows of blocks.
+static void pack_quantised(const struct pack_job *j, uint32_t panel) {
+    const struct form *f = &forms[j->m->form];
+    uint32_t blocks = j->m->k / f->block;
+    uint8_t *out = (uint8_t *)j->m->panels + (size_t)panel * blocks * f->panel_bytes;
+    for (uint32_t lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < j->m->n; lane++) {
+        const uint8_t *in = j->s.tensor->data + ((size_t)panel * PANEL_ROWS + lane) * blocks * f->file_bytes;
+        for (uint32_t b = 0; b < blocks; b++)
+            f->pack(in + (size_t)b * f->file_bytes, lane, out + (size_t)b * f->panel_bytes);
+    }
+}
+
 static void pack_f32(const struct pack_job *j, uint32_t panel) {
     float *out = (float *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS;
     for (uint32_t k = 0; k < j->m->k; k++) {
@@ -134,14 +139,19 @@ static void pack_f32(const struct pack_job *j, uint32_t panel) {
 
 static void pack_panels(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
     const struct pack_job *j = context;
-    for (uint32_t p = begin; p < end; p++) (j->m->bf16 ? pack_bf16 : pack_f32)(j, p);
+    enum weight_form f = j->m->form;
+    void (*pack)(const struct pack_job *, uint32_t) = f == FORM_BF16  ? pack_bf16
+                                                      : f == FORM_F16 ? pack_f16
+                                                      : f == FORM_F32 ? pack_f32
+                                                                      : pack_quantised;
+    for (uint32_t p = begin; p < end; p++) pack(j, p);
 }
 
 static void place_matrix(struct walk *k, struct matrix *m, uint32_t n, uint32_t inputs, struct source s, bool force_f32) {
-    bool bf16 = !force_f32 && (s.tensor == NULL || s.tensor->dtype == DTYPE_BF16);
+    enum weight_form form = force_f32 ? FORM_F32 : s.tensor == NULL ? FORM_BF16 : form_of(s.tensor->dtype);
     uint32_t panels = (n + PANEL_ROWS - 1) / PANEL_ROWS;
-    *m = (struct matrix){bf16, n, inputs, NULL};
-    m->panels = take(k, (uint64_t)panels * PANEL_ROWS * inputs * (bf16 ? 2 : 4));
+    *m = (struct matrix){form, n, inputs, NULL};
+    m->panels = take(k, panels * form_panel_bytes(form, inputs));
     if (m->panels == NULL || k->cancelled) return;
     struct pack_job job = {m, s};
     pool_for(k->load->pool, panels, PACK_GRAIN, pack_panels, &job);
@@ -234,14 +244,11 @@ static void walk_moe(struct walk *k, struct layer_weights *l, const struct mlp_s
 
 static void walk_embed(struct walk *k, const struct model_spec *s) {
     const struct tensor *t = tensor_of(k, TENSOR_EMBED, 0);
-    uint64_t n = (uint64_t)s->vocab * s->hidden;
-    bool bf16 = t == NULL || t->dtype == DTYPE_BF16;
-    void *p = take(k, n * (bf16 ? 2 : 4));
+    uint64_t n = t == NULL ? (uint64_t)s->vocab * s->hidden * 2 : t->bytes;
+    uint8_t *p = take(k, n);
     k->w->embed = p;
-    k->w->embed_bf16 = bf16;
-    if (p == NULL) return;
-    if (bf16) memcpy(p, t->data, n * 2);
-    for (uint64_t i = 0; !bf16 && i < n; i++) ((float *)p)[i] = element(t, i);
+    k->w->embed_dtype = t == NULL ? DTYPE_BF16 : t->dtype;
+    if (p != NULL) memcpy(p, t->data, n);
 }
 
 static void walk(struct walk *k) {
@@ -323,10 +330,11 @@ void weights_fini(struct weights *w) {
 }
 
 void weights_embed(const struct weights *w, uint32_t token, uint32_t hidden, float *out) {
-    size_t at = (size_t)token * hidden;
-    if (!w->embed_bf16) {
-        memcpy(out, (const float *)w->embed + at, hidden * sizeof *out);
-        return;
-    }
-    for (uint32_t i = 0; i < hidden; i++) out[i] = bf16_to_f32(((const uint16_t *)w->embed)[at + i]);
+    struct dtype_block block = dtype_block(w->embed_dtype);
+    const uint8_t *row = w->embed + (size_t)token * (hidden / block.elements) * block.bytes;
+    const struct form *f = &forms[form_of(w->embed_dtype)];
+    struct tensor plain = {.dtype = w->embed_dtype, .data = row};
+    for (uint32_t i = 0; f->floats == NULL && i < hidden; i++) out[i] = element(&plain, i);
+    for (uint32_t b = 0; f->floats != NULL && b < hidden / f->block; b++)
+        f->floats(row + (size_t)b * f->file_bytes, out + (size_t)b * f->block);
 }

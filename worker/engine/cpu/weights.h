@@ -1,14 +1,14 @@
-// A shard's weights in the kernels' layouts, in one allocation. What bf16 holds stays bf16; F16 and F32 become fp32, so
-// nothing is rounded; so does FP8, whose values are multiplied by their block's scale here once and for all. MLA's kv_b is
-// split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form only.
+// A shard's weights in the kernels' layouts, in one allocation. Each matrix stays in the form that its file has (forms.h) but
+// for the router and FP8 (whose values are multiplied by their block's scale here once and for all), which become fp32: so
+// nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form only.
 #pragma once
-#include "worker/engine/cpu/kernels.h"
+#include "worker/engine/cpu/forms.h"
 #include "worker/engine/cpu/pool.h"
 #include "worker/engine/types.h"
 #include "worker/model/model.h"
 
 struct matrix {
-    bool bf16;
+    enum weight_form form;
     uint32_t n, k; // outputs, inputs
     void *panels;
 };
@@ -34,8 +34,8 @@ struct layer_weights {
 struct weights {
     struct layer_weights *layers; // [n_layers], the shard's
     uint32_t n_layers;
-    const void *embed; // [vocab][hidden] bf16 or fp32; NULL past the first stage
-    bool embed_bf16;
+    const uint8_t *embed; // [vocab] rows as in the file; NULL past the first stage
+    enum dtype embed_dtype;
     float *final_norm; // last stage only
     struct matrix head;
     uint8_t *memory;
