@@ -184,6 +184,37 @@ def test_fp8_in_blocks_is_what_its_scales_say(seed, tmp_path):
     print(f"{c['architectures'][0]} in FP8: relative error {error:.1e}")
 
 
+def test_inspect_counts_parameters_bytes_and_memory(tmp_path):
+    rng = np.random.default_rng(7)
+    c = random_config("DeepseekV3ForCausalLM", rng)
+    write_model(tmp_path, c, rng, "FP8")
+    r = run("inspect", "--model", str(tmp_path), "--context", "100", "--sequences", "3", "--json")
+    assert r.returncode == 0, r.stderr
+    got, sizes = json.loads(r.stdout), {n: int(np.prod(s)) for n, s in shapes(c).items()}
+    assert got["parameters"] == sum(sizes.values()) and got["architecture"] == "DeepseekV3ForCausalLM"
+    plain = sum(n for name, n in sizes.items() if len(shapes(c)[name]) == 1 or any(p in name for p in ("embed", "lm_head", "mlp.gate.")))
+    assert got["dtypes"]["F8_E4M3"]["bytes"] == sum(sizes.values()) - plain
+    assert got["dtypes"]["BF16"]["bytes"] == 2 * plain
+    memory = got["memory"]
+    assert memory["kv_bytes"] == 300 * memory["kv_bytes_per_token"] and memory["needed_bytes"] > memory["kv_bytes"] + memory["weights_bytes"]
+    text = run("inspect", "--model", str(tmp_path))
+    assert text.returncode == 0 and "latent attention" in text.stdout and "F8_E4M3" in text.stdout
+    refused("config.json is missing", "inspect", "--model", str(tmp_path / "none"))
+    refused("a context of", "inspect", "--model", str(tmp_path), "--context", "100000")
+
+
+def test_a_terminal_sees_how_far_loading_is(tmp_path):
+    rng = np.random.default_rng(8)
+    write_model(tmp_path, random_config("LlamaForCausalLM", rng), rng, "BF16")
+    ours, theirs = os.openpty()
+    p = subprocess.Popen([SHOAL_MODEL, "logits", "--model", str(tmp_path), "--tokens", "1"], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert p.wait(60) == 0
+    assert b"loading [####" in os.read(ours, 65536)
+    os.close(ours)
+    assert run("logits", "--model", str(tmp_path), "--tokens", "1").stderr == ""
+
+
 def test_generate_takes_the_likeliest_token_each_time(tmp_path):
     rng = np.random.default_rng(5)
     c = random_config("DeepseekV3ForCausalLM", rng)

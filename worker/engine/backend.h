@@ -21,7 +21,7 @@ struct backend {
     const char *name;
     // Is there such a device here? ERR_UNAVAILABLE says why not.
     err_id (*probe)(struct engine_device *device, struct error *e);
-    // Pure: what create() would take.
+    // Pure: what create() would take. Where only the machine is too small for it, *mem is filled in too.
     err_id (*mem_plan)(const struct engine_opts *opts, struct engine_mem *mem, struct error *e);
     // Allocates everything but weights. comm may be NULL.
     err_id (*create)(const struct engine_opts *opts, struct comm *comm, struct engine **engine, struct error *e);

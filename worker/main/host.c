@@ -5,6 +5,7 @@
 #include "common/sys/clock.h"
 #include "common/sys/log.h"
 #include "common/sys/process.h"
+#include "common/sys/progress_bar.h"
 #include "worker/core/suspend.h"
 #include "worker/engine/table.h"
 #include "worker/link/router_links.h"
@@ -39,6 +40,7 @@ struct host {
     struct engine_thread *engine; // of a group: started when all stages are there
     struct leader_host *group;    // NULL: all layers are in this process
     uint64_t weights_bytes, loads;
+    struct progress_bar bar;     // while weights are loaded, on a terminal
     struct worker_token *tokens; // a step's, as the core wants them
     struct guard *guard;
     struct router_links *links;
@@ -111,6 +113,7 @@ static void on_progress(struct host *h, const struct engine_load_progress *p) {
     ms_t took = clock_ms() - h->started_at;
     uint32_t eta_ms = part > 0.02f ? (uint32_t)((float)took * (1 - part) / part) : 0;
     worker_core_loading(h->core, part, eta_ms, clock_ms());
+    progress_bar_update(&h->bar, p->bytes_done, p->bytes_total);
 }
 
 static void serve(struct host *h) {
@@ -127,6 +130,7 @@ static void serve(struct host *h) {
 }
 
 static void on_loaded(struct host *h) {
+    progress_bar_end(&h->bar);
     model_close(&h->model);
     h->loads++;
     if (h->group == NULL) serve(h); // else when its other stages are loaded too
@@ -157,6 +161,7 @@ static void on_engine(uv_async_t *async) {
         if (event.kind == ENGINE_EVENT_REGROUPED) leader_host_regrouped(h->group, event.epoch);
         if (event.kind == ENGINE_EVENT_STEP) on_step(h, &event);
         if (event.kind == ENGINE_EVENT_FAILED) {
+            progress_bar_end(&h->bar);
             log_error("engine_failed", "reason=%s", error_text(&event.error));
             worker_core_failed(h->core, clock_ms());
             end(h, event.error.id == ERR_MODEL_FILES || event.error.id == ERR_CONFIG ? 2 : 1);
@@ -350,6 +355,7 @@ static err_id start_engine(struct host *h, struct error *e) {
                                       .record_path = s->record,
                                       .wake = wake,
                                       .wake_ctx = &h->engine_woke};
+    progress_bar_init(&h->bar, stderr, "loading weights");
     h->tokens = xcalloc(rows, sizeof *h->tokens);
     h->engine = engine_thread_start(&o, e);
     return h->engine ? ERR_NONE : e->id;

@@ -2,6 +2,7 @@
 // one sentence on stderr.
 #pragma once
 
+int shoal_model_inspect(int argc, char **argv);
 int shoal_model_logits(int argc, char **argv);
 int shoal_model_generate(int argc, char **argv);
 int shoal_model_replay(int argc, char **argv);

@@ -9,6 +9,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"inspect", shoal_model_inspect, "what a model folder holds, and the memory that it needs"},
     {"logits", shoal_model_logits, "the likeliest next tokens after a prompt, with their logits"},
     {"generate", shoal_model_generate, "a greedy answer"},
     {"replay", shoal_model_replay, "a recording of a worker's engine, run again and compared"},

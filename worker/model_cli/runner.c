@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/base/check.h"
+#include "common/sys/progress_bar.h"
 #include "worker/engine/pipeline.h"
 #include "worker/engine/table.h"
 #include "worker/model/split.h"
@@ -22,6 +23,11 @@ static err_id create_engine(struct runner *r, const struct backend *backend, con
     return pipeline_create(&p, &r->engine, e);
 }
 
+static bool on_progress(void *context, struct engine_load_progress p) {
+    progress_bar_update(context, p.bytes_done, p.bytes_total);
+    return true;
+}
+
 static err_id open_engine(struct runner *r, const struct runner_options *o, uint32_t n_tokens, struct error *e) {
     const struct backend *backend;
     TRY(backend_find(o->device, &backend, e));
@@ -36,7 +42,11 @@ static err_id open_engine(struct runner *r, const struct runner_options *o, uint
     opts.context = n_tokens;
     opts.batch_tokens = r->chunk;
     TRY(create_engine(r, backend, &opts, o->parallel, e));
-    TRY(r->engine->ops->load(r->engine, NULL, NULL, e));
+    struct progress_bar bar;
+    progress_bar_init(&bar, stderr, "loading");
+    err_id id = r->engine->ops->load(r->engine, on_progress, &bar, e);
+    progress_bar_end(&bar);
+    if (id != ERR_NONE) return id;
     r->info = r->engine->ops->info(r->engine);
     size_t bytes = (plan_bytes_max(&r->info->limits.caps) + 63) / 64 * 64;
     r->buffer = aligned_alloc(64, bytes);

@@ -55,9 +55,9 @@ static err_id cpu_probe(struct engine_device *d, struct error *e) {
 
 static err_id cpu_mem_plan(const struct engine_opts *opts, struct engine_mem *mem, struct error *e) {
     struct cpu_plan plan;
-    TRY(cpu_plan(opts, &plan, e));
+    err_id id = cpu_plan(opts, &plan, e);
     *mem = plan.mem;
-    return ERR_NONE;
+    return id;
 }
 
 // Multiply-adds of one token through the shard, and per position that it attends to.
