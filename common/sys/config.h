@@ -86,6 +86,13 @@ struct config_tenant {
     uint32_t n_models;                  // 0: all
 };
 
+struct config_spot {   // machines that are taken away
+    uint32_t drain_ms; // from SIGTERM to the end; 0: as long as it takes
+    char checkpoint_dir[CONFIG_PATH_SIZE];
+    uint64_t quota_bytes;
+    uint32_t max_age_ms;
+};
+
 struct config_log {
     enum log_format format;
     enum log_level level;
@@ -105,6 +112,7 @@ struct cluster_config {
     uint32_t n_tenants;
     struct config_limits limits;
     struct config_timers timers;
+    struct config_spot spot;
     struct config_log log;
 };
 

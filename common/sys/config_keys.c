@@ -128,6 +128,17 @@ const struct config_key CONFIG_KEYS[] = {
     {"timers.http_stall", CONFIG_DURATION, "60s", 100 * MS, HOUR, AT(timers.stall_ms),
      .help = "Time that a client may take no bytes that wait for it."},
 
+    {"spot.drain", CONFIG_DURATION, "0", 0, 24 * HOUR, AT(spot.drain_ms),
+     .help = "Time from SIGTERM until a worker is gone: what can't end by then is handed over. 0: it finishes what runs."},
+    {"spot.checkpoint.dir", CONFIG_FILE, AT(spot.checkpoint_dir),
+     .help =
+         "Directory in which workers leave the state of streams that move, the same files for all of them. Empty: streams "
+         "that move are computed again."},
+    {"spot.checkpoint.quota", CONFIG_SIZE, "0", 0, UINT64_MAX, AT(spot.quota_bytes),
+     .help = "Bytes that checkpoints may take; the oldest go first. 0: no limit."},
+    {"spot.checkpoint.max_age", CONFIG_DURATION, "1h", 0, 24 * HOUR, AT(spot.max_age_ms),
+     .help = "Age at which a checkpoint that nobody has fetched is deleted. 0: never."},
+
     {"log.format", CONFIG_WORD, "kv", .words = formats, AT(log.format), .help = "kv or json."},
     {"log.level", CONFIG_WORD, "info", .words = levels, .reloadable = true, AT(log.level),
      .help = "Lines below this level are left out: debug, info, warn or error."},

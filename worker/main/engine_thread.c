@@ -13,7 +13,7 @@
 
 enum { COMMANDS_MAX = 65536, EVENTS_MAX = 256, WAIT_MS = 1000 };
 
-enum command_kind { COMMAND_OPEN, COMMAND_CLOSE, COMMAND_PLAN, COMMAND_RESET, COMMAND_REGROUP, COMMAND_STOP };
+enum command_kind { COMMAND_OPEN, COMMAND_CLOSE, COMMAND_PLAN, COMMAND_EXPORT, COMMAND_IMPORT, COMMAND_RESET, COMMAND_REGROUP, COMMAND_STOP };
 
 // OPEN owns its copies; a PLAN's bytes lie in a buffer of the ring that cycles with the plans in flight.
 struct command {
@@ -26,6 +26,7 @@ struct command {
     uint32_t plan;
     size_t plan_len;
     uint32_t epoch; // REGROUP
+    struct engine_move move;
 };
 
 struct engine_thread {
@@ -133,6 +134,26 @@ static bool run_plan(struct engine_thread *t, const struct command *c, struct er
 
 static bool is_stale(struct engine_thread *t) { return t->own_life != atomic_load(&t->life); }
 
+static bool answer_step(struct engine_thread *t, struct error *e);
+
+// A failure is the move's alone, unless it is a step's that had to be answered before.
+static bool run_move(struct engine_thread *t, const struct command *c, bool stale, struct error *e) {
+    const struct backend *b = t->engine->ops;
+    const struct engine_move *m = &c->move;
+    struct engine_event event = {.kind = ENGINE_EVENT_MOVED, .ticket = m->ticket};
+    struct engine_kv_span span = {.slot = m->slot, .count = m->count};
+    engine_ticket ticket;
+    while (t->queue_len > 0 && !stale)
+        if (!answer_step(t, e)) return false;
+    err_id id = stale                       ? error_set(&event.error, ERR_CANCELLED, "the engine's sequences are void")
+                : c->kind == COMMAND_EXPORT ? b->kv_export(t->engine, span, m->bytes, &ticket, &event.error)
+                                          : b->kv_import(t->engine, span, m->bytes, m->hash, &ticket, &event.error);
+    enum engine_answer answer = id == ERR_NONE ? ENGINE_PENDING : ENGINE_FAILED;
+    while (answer == ENGINE_PENDING) answer = b->ticket_poll(t->engine, ticket, &event.hash, &event.error);
+    emit(t, &event);
+    return true;
+}
+
 static bool run_command(struct engine_thread *t, struct command *c, struct error *e) {
     bool ok = true, stale = is_stale(t);
     if (c->kind == COMMAND_RESET) reset(t);
@@ -140,6 +161,7 @@ static bool run_command(struct engine_thread *t, struct command *c, struct error
     if (c->kind == COMMAND_OPEN && !stale) ok = open_slot(t, c, e);
     if (c->kind == COMMAND_CLOSE && !stale) close_slot(t, c->slot);
     if (c->kind == COMMAND_PLAN && !stale) ok = run_plan(t, c, e);
+    if (c->kind == COMMAND_EXPORT || c->kind == COMMAND_IMPORT) ok = run_move(t, c, stale, e);
     free(c->sampling);
     free(c->tokens);
     return ok || is_stale(t); // aborted
@@ -293,6 +315,16 @@ void engine_thread_slot_open(struct engine_thread *t, uint32_t slot, const struc
 
 void engine_thread_slot_close(struct engine_thread *t, uint32_t slot) {
     struct command c = {.kind = COMMAND_CLOSE, .slot = slot};
+    push(t, &c);
+}
+
+void engine_thread_export(struct engine_thread *t, const struct engine_move *move) {
+    struct command c = {.kind = COMMAND_EXPORT, .move = *move};
+    push(t, &c);
+}
+
+void engine_thread_import(struct engine_thread *t, const struct engine_move *move) {
+    struct command c = {.kind = COMMAND_IMPORT, .move = *move};
     push(t, &c);
 }
 

@@ -12,6 +12,7 @@ enum engine_event_kind {
     ENGINE_EVENT_PROGRESS,  // loading: bytes_done of bytes_total
     ENGINE_EVENT_READY,     // info and fingerprint are set
     ENGINE_EVENT_STEP,      // a step's tokens
+    ENGINE_EVENT_MOVED,     // an export's or import's outcome
     ENGINE_EVENT_REGROUPED, // the engine is empty and in this epoch
     ENGINE_EVENT_FAILED,    // sticky: nothing more will come; the process must end
 };
@@ -32,7 +33,8 @@ struct engine_event {
     uint32_t n_tokens; // sampling rows of the plan, in row order
     uint32_t took_us;
     const struct engine_step_token *tokens; // valid until engine_thread_done_with()
-    struct error error;
+    struct error error;                     // FAILED; MOVED: ERR_NONE when it went well
+    uint64_t ticket, hash;                  // MOVED: the caller's; XXH3-64 of the entries
 };
 
 struct engine_thread_options {
@@ -68,4 +70,15 @@ void engine_thread_rates(const struct engine_thread *t, float *prefill_rate, flo
 void engine_thread_slot_open(struct engine_thread *t, uint32_t slot, const struct sampling_params *sampling,
                              const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
 void engine_thread_slot_close(struct engine_thread *t, uint32_t slot);
+// Copies the KV entries of a slot's first `count` positions to or from `bytes` (info->kv_bytes_per_token each), once all
+// plans submitted before are answered; bytes must stay until the MOVED event with this ticket, which always comes while the
+// thread lives. An import whose bytes don't have this hash changes nothing.
+struct engine_move {
+    uint64_t ticket;
+    uint32_t slot, count;
+    void *bytes;
+    uint64_t hash; // of an import
+};
+void engine_thread_export(struct engine_thread *t, const struct engine_move *move);
+void engine_thread_import(struct engine_thread *t, const struct engine_move *move);
 void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len);

@@ -11,6 +11,7 @@
 #include "worker/link/router_links.h"
 #include "worker/group/comm.h"
 #include "worker/group/leader_engine.h"
+#include "worker/main/checkpoints.h"
 #include "worker/main/engine_thread.h"
 #include "worker/main/leader_host.h"
 #include "worker/main/stream_text.h"
@@ -24,6 +25,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { CHECKPOINT_LEASE_MS = 120000 }; // a checkpoint is kept so long at least, whatever room is needed
 
 struct host {
     const struct host_settings *settings;
@@ -45,9 +48,11 @@ struct host {
     struct guard *guard;
     struct router_links *links;
     struct worker_core *core;
+    struct checkpoint_store *store; // NULL: none
+    struct checkpoints *checkpoints;
     struct worker_http *http;
     ms_t started_at;
-    bool draining, ended;
+    bool noticed, ended; // noticed: as was logged
     int exit_code;
 };
 
@@ -89,6 +94,14 @@ static void hook_tail(void *ctx, void *user, uint8_t *channel, const char **text
 
 static void hook_release(void *ctx, void *user) { stream_text_destroy(user); }
 
+static void hook_checkpoint(void *ctx, uint64_t ticket, const struct checkpoint_request *request) {
+    checkpoints_write(((struct host *)ctx)->checkpoints, ticket, request);
+}
+
+static void hook_restore(void *ctx, uint64_t ticket, uint32_t slot, void *user, uint32_t n) {
+    checkpoints_restore(((struct host *)ctx)->checkpoints, ticket, slot, stream_text_checkpoint(user), n);
+}
+
 // --- the engine's events
 
 // Covers what the engine says of weights and numerics, and the files that make its text: streams never cross unequal ones.
@@ -126,6 +139,7 @@ static void serve(struct host *h) {
              "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
              h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
              (double)prefill, (double)decode);
+    if (h->checkpoints) checkpoints_serve(h->checkpoints, h->engine, text);
     worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
 }
 
@@ -160,6 +174,7 @@ static void on_engine(uv_async_t *async) {
         if (event.kind == ENGINE_EVENT_READY) on_loaded(h);
         if (event.kind == ENGINE_EVENT_REGROUPED) leader_host_regrouped(h->group, event.epoch);
         if (event.kind == ENGINE_EVENT_STEP) on_step(h, &event);
+        if (event.kind == ENGINE_EVENT_MOVED) checkpoints_moved(h->checkpoints, &event);
         if (event.kind == ENGINE_EVENT_FAILED) {
             progress_bar_end(&h->bar);
             log_error("engine_failed", "reason=%s", error_text(&event.error));
@@ -222,28 +237,36 @@ static void figures(void *ctx, struct group_figures *out) {
 
 static void on_timer(uv_timer_t *timer) {} // wakes the loop; the work is done in on_turn
 
+static void log_notice(const struct host *h) {
+    struct worker_counters c;
+    worker_core_counters(h->core, &c);
+    log_info("worker_noticed", "running=%u waiting=%u preparing=%u store=%s", c.running, c.waiting, c.preparing,
+             h->store ? checkpoint_store_id(h->store) : "none");
+}
+
 static void on_turn(uv_prepare_t *turn) {
     struct host *h = turn->data;
     ms_t next = worker_core_tick(h->core, clock_ms());
     router_links_turn(h->links);
+    if (h->checkpoints) checkpoints_turn(h->checkpoints);
     ms_t now = clock_ms();
     uv_timer_start(&h->timer, on_timer, next > now ? (uint64_t)(next - now) : 1, 0);
-    if (h->draining && worker_core_idle(h->core)) end(h, 0);
+    bool noticed = worker_core_life(h->core) == LIFECYCLE_NOTICED; // by a signal, the admin socket or a router
+    if (noticed && !h->noticed) log_notice(h);
+    h->noticed |= noticed;
+    if (noticed && worker_core_idle(h->core)) end(h, 0);
 }
 
-static void drain(void *ctx, uint32_t deadline_ms) {
-    struct host *h = ctx;
-    if (!h->draining) log_info("worker_draining", "deadline_ms=%u", deadline_ms);
-    h->draining = true;
-    worker_core_notice(h->core, deadline_ms, clock_ms());
+static void notice(void *ctx, uint32_t deadline_ms) {
+    worker_core_notice(((struct host *)ctx)->core, deadline_ms, clock_ms());
 }
 
 static void on_signal(uv_signal_t *handle, int number) {
     struct host *h = handle->data;
-    if (h->draining)
+    if (worker_core_life(h->core) == LIFECYCLE_NOTICED)
         end(h, 0); // asked twice: now
     else
-        drain(h, h->settings->drain_deadline_ms);
+        notice(h, h->settings->drain_deadline_ms);
 }
 
 static void on_hangup(uv_signal_t *handle, int number) {
@@ -338,6 +361,8 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     o->queue_max = s->queue_max;
     o->orphan_tokens = 256;
     o->grace_ms = s->grace_ms;
+    o->lease_ms = CHECKPOINT_LEASE_MS;
+    if (h->store) snprintf(o->info.store, sizeof o->info.store, "%s", checkpoint_store_id(h->store));
     o->kept_bytes_max = s->kept_bytes_max;
 }
 
@@ -361,6 +386,20 @@ static err_id start_engine(struct host *h, struct error *e) {
     return h->engine ? ERR_NONE : e->id;
 }
 
+static err_id open_store(struct host *h, struct error *e) {
+    const struct host_settings *s = h->settings;
+    if (s->checkpoint_dir == NULL || s->checkpoint_dir[0] == '\0') return ERR_NONE;
+    if (s->group.stages > 1) {
+        log_info("checkpoints_off", "reason=\"streams of a replica in several processes move by prefill\"");
+        return ERR_NONE;
+    }
+    struct checkpoint_store_options o = {.dir = s->checkpoint_dir,
+                                         .quota_bytes = s->config.spot.quota_bytes,
+                                         .age_max_ms = s->config.spot.max_age_ms,
+                                         .lease_ms = CHECKPOINT_LEASE_MS};
+    return checkpoint_store_open(&o, &h->store, e);
+}
+
 static err_id open_all(struct host *h, struct error *e) {
     struct engine_mem mem;
     TRY(worker_guard_create(&h->loop, h->settings, on_keys_changed, h, &h->guard, e));
@@ -368,12 +407,18 @@ static err_id open_all(struct host *h, struct error *e) {
     TRY(h->backend->mem_plan(&h->engine_opts, &mem, e));
     struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers, .guard = h->guard};
     h->links = router_links_create(&links);
+    TRY(open_store(h, e));
     struct worker_core_options options;
     core_options(h, &mem, &options);
     struct sink sink = router_links_sink(h->links);
     struct worker_hooks hooks = {
         h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
+    if (h->store) hooks.checkpoint = hook_checkpoint, hooks.restore = hook_restore;
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
+    if (h->store) {
+        struct checkpoints_options moves = {.loop = &h->loop, .store = h->store, .core = h->core};
+        h->text_source.checkpoints = h->checkpoints = checkpoints_create(&moves);
+    }
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,
                                        .admin = h->settings->admin,
@@ -381,7 +426,7 @@ static err_id open_all(struct host *h, struct error *e) {
                                        .guard = h->guard,
                                        .core = h->core,
                                        .links = h->links,
-                                       .drain = drain,
+                                       .drain = notice,
                                        .figures = figures,
                                        .ctx = h};
     TRY(worker_http_create(&http, &h->http, e));
@@ -397,6 +442,7 @@ static err_id open_all(struct host *h, struct error *e) {
 
 static void close_all(struct host *h) {
     worker_http_destroy(&h->http);
+    if (h->checkpoints) checkpoints_close(h->checkpoints);
     engine_thread_stop(&h->engine);
     leader_host_destroy(&h->group);
     router_links_destroy(&h->links);
@@ -409,6 +455,8 @@ static void close_all(struct host *h) {
     uv_close((uv_handle_t *)&h->hangup, NULL);
     uv_run(&h->loop, UV_RUN_DEFAULT); // also lets the text jobs that are under way end
     if (h->core) worker_core_destroy(h->core);
+    checkpoints_destroy(&h->checkpoints);
+    checkpoint_store_close(&h->store);
     uv_loop_close(&h->loop);
     model_close(&h->model);
     model_text_destroy(h->text);

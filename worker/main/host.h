@@ -28,7 +28,8 @@ struct host_settings {
     uint32_t max_seqs, step_tokens, chunk_tokens, queue_max, plans_in_flight, grace_ms;
     uint64_t kept_bytes_max;
     uint32_t drain_deadline_ms;
-    struct engine_opts engine; // what the command line said of it
+    const char *checkpoint_dir; // NULL or "": no checkpoints
+    struct engine_opts engine;  // what the command line said of it
 };
 
 // Runs until it has drained or failed. Returns the exit code: 0 drained, 1 the engine failed, 2 it could not start (one

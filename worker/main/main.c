@@ -17,7 +17,12 @@
 struct command_line {
     const char *parallel, *group, *group_listen, *leader, *layers;
     uint32_t stage, micro_batches, mock_layers;
+<<<<<<< HEAD
     const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *key, *log_level;
+=======
+    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level,
+        *checkpoint_dir;
+>>>>>>> 2e2c63e (worker/main: checkpoints: KV entries go out to the store and come back; spot.drain, spot.checkpoint.*, --checkpoint-dir)
     struct flag_list routers;
     bool check_config, print_config;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
@@ -74,8 +79,11 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          0, false},
         {"kept-logs", FLAG_SIZE, &c->kept_bytes, "SIZE", "memory for the logs of finished streams: the oldest go first",
          NULL, 0, 0, false},
-        {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, end running streams after; 0: wait", NULL,
-         0, 0, false},
+        {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION",
+         "on SIGTERM, finish or hand over all streams within; 0: spot.drain of the configuration", NULL, 0, 0, false},
+        {"checkpoint-dir", FLAG_STRING, &c->checkpoint_dir, "DIR",
+         "where streams that move leave their state, seen by all workers (instead of spot.checkpoint.dir)", NULL, 0, 0,
+         false},
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
         {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them",
@@ -216,7 +224,8 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     s->queue_max = c->queue;
     s->grace_ms = c->grace_ms;
     s->kept_bytes_max = c->kept_bytes;
-    s->drain_deadline_ms = c->drain_ms;
+    s->drain_deadline_ms = c->drain_ms ? c->drain_ms : s->config.spot.drain_ms;
+    s->checkpoint_dir = c->checkpoint_dir ? c->checkpoint_dir : s->config.spot.checkpoint_dir;
     s->engine = (struct engine_opts){.threads = c->threads,
                                      .context = c->max_context,
                                      .block_tokens = c->block_tokens,

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 struct stream_text {
@@ -21,6 +22,7 @@ struct stream_text {
     bool logprobs;
     struct buf tail;
     char mock_text[2];
+    struct checkpoint_found *found; // NULL: no checkpoint was named
 };
 
 // One tokenisation, from the loop thread to the pool and back.
@@ -33,7 +35,9 @@ struct job {
     uint32_t *delivered; // tokens of the records that the stream has already
     uint32_t n_delivered;
     uint64_t seed;
-    uint32_t choice, max_tokens;
+    struct stream_key key;
+    char restore[NAME_SIZE]; // a checkpoint to look for; "": none
+    uint32_t max_tokens;
     void (*done)(void *ctx, uint64_t ticket, const struct prepared *p);
     void *ctx;
     // the outcome
@@ -167,7 +171,7 @@ static err_id open_text(struct job *job, const struct prompt *p, bool inside, st
     t->source = job->source;
     t->logprobs = p->logprobs;
     t->min_tokens = p->min_tokens;
-    set_sampling(t, p, m ? &m->defaults : &nothing, job->seed, job->choice);
+    set_sampling(t, p, m ? &m->defaults : &nothing, job->seed, job->key.choice);
     TRY(set_bias(t, p, job->source->vocab, e));
     set_stops(t, p, m);
     if (m == NULL) return ERR_NONE;
@@ -190,6 +194,16 @@ static void replay(struct job *job) {
     }
 }
 
+// The checkpoint must be of these very tokens.
+static void look_for_checkpoint(struct job *job) {
+    uint32_t n = (uint32_t)job->ids.len + job->n_delivered, *tokens = xmalloc((n ? n : 1) * sizeof *tokens);
+    memcpy(tokens, job->ids.data, job->ids.len * sizeof *tokens);
+    memcpy(tokens + job->ids.len, job->delivered, job->n_delivered * sizeof *tokens);
+    job->text->found = xcalloc(1, sizeof *job->text->found);
+    checkpoints_look(job->source->checkpoints, &job->key, job->restore, tokens, n, job->text->found);
+    free(tokens);
+}
+
 static void on_pool(uv_work_t *work) {
     struct job *job = work->data;
     struct codec_arena arena = {0};
@@ -199,7 +213,10 @@ static void on_pool(uv_work_t *work) {
     if (codec_prompt_decode(job->body, job->body_len, &arena, &p, e) == ERR_NONE &&
         tokenise(job, &p, &inside, e) == ERR_NONE && open_text(job, &p, inside, e) == ERR_NONE) {
         replay(job);
-        if (job->ids.len == 0) error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
+        if (job->ids.len == 0)
+            error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
+        else if (job->restore[0] != '\0')
+            look_for_checkpoint(job);
     }
     codec_arena_free(&arena);
 }
@@ -216,6 +233,7 @@ static void on_done(uv_work_t *work, int status) {
                          .tokens = job->ids.data,
                          .n_tokens = (uint32_t)job->ids.len,
                          .max_tokens = job->max_tokens ? job->max_tokens : UINT32_MAX,
+                         .n_restored = job->text && job->text->found ? job->text->found->n_usable : 0,
                          .user = job->text};
     job->done(job->ctx, job->ticket, &p);
     ids_free(&job->ids);
@@ -237,7 +255,9 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
     job->delivered = xmalloc((g->records.count + 1) * sizeof *job->delivered);
     for (uint32_t i = 0; i < g->records.count; i++) job->delivered[i] = records_get(&g->records, i).token;
     job->seed = g->seed;
-    job->choice = g->key.choice;
+    job->key = g->key;
+    if (source->checkpoints && checkpoints_reach(source->checkpoints, g))
+        snprintf(job->restore, sizeof job->restore, "%s", g->restore);
     job->max_tokens = g->max_tokens;
     job->done = done;
     job->ctx = ctx;
@@ -247,6 +267,8 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
 // --- on the loop: from tokens to records
 
 const struct sampling_params *stream_text_sampling(const struct stream_text *t) { return &t->sampling; }
+
+const struct checkpoint_found *stream_text_checkpoint(const struct stream_text *t) { return t->found; }
 
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out) {
@@ -287,5 +309,6 @@ void stream_text_destroy(struct stream_text *t) {
     if (t == NULL) return;
     output_destroy(t->output);
     buf_free(&t->tail);
+    free(t->found);
     free(t);
 }

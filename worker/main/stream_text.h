@@ -2,6 +2,7 @@
 // records on the loop thread. One stream_text per stream is the `user` that worker_core hands back to its hooks.
 #pragma once
 #include "worker/core/worker_core.h"
+#include "worker/main/checkpoints.h"
 #include "worker/plan/sampling.h"
 #include "worker/text/model_text.h"
 #include <uv.h>
@@ -9,8 +10,9 @@
 // What texts are made with: a model's tokenizer and template, or the mock's bytes-as-tokens when model is NULL.
 struct text_source {
     const struct model_text *model;
-    uint32_t vocab;    // token ids are below
-    uint32_t mock_eos; // the token that ends a mock's answer
+    uint32_t vocab;                  // token ids are below
+    uint32_t mock_eos;               // the token that ends a mock's answer
+    struct checkpoints *checkpoints; // NULL: there is no store
 };
 
 struct stream_text;
@@ -19,6 +21,8 @@ struct stream_text;
 void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint64_t ticket, const struct msg_generate *g,
                          void (*done)(void *ctx, uint64_t ticket, const struct prepared *p), void *ctx);
 const struct sampling_params *stream_text_sampling(const struct stream_text *t);
+// What was found of the checkpoint that the request named; n_usable 0: nothing.
+const struct checkpoint_found *stream_text_checkpoint(const struct stream_text *t);
 // worker_hooks.record and .tail.
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out);

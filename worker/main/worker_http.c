@@ -24,6 +24,13 @@
     X(steps, "steps_total", "Forward passes")                                                                               \
     X(attached, "attached_total", "Streams that a router took over by asking who has them")                                 \
     X(resends, "resends_total", "Resend messages answered")                                                                 \
+    X(checkpoints, "checkpoints_total", "Sequences written to the checkpoint store")                                        \
+    X(checkpoints_failed, "checkpoints_failed_total", "Sequences that could not be written")                                \
+    X(offered, "move_offers_total", "Streams offered to their routers after a notice")                                      \
+    X(moved, "moves_total", "Of them, those that go on elsewhere")                                                          \
+    X(restores, "restores_total", "Sequences that went on from a checkpoint")                                               \
+    X(restores_failed, "restores_failed_total", "Checkpoints found and not loaded: the sequence was computed anew")         \
+    X(restored_tokens, "restored_tokens_total", "Tokens whose state came from checkpoints")                                 \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")
 
 #define GAUGES(X)                                                                                                           \
