@@ -13,7 +13,16 @@
 
 enum { COMMANDS_MAX = 65536, EVENTS_MAX = 256, WAIT_MS = 1000 };
 
-enum command_kind { COMMAND_OPEN, COMMAND_CLOSE, COMMAND_PLAN, COMMAND_EXPORT, COMMAND_IMPORT, COMMAND_RESET, COMMAND_REGROUP, COMMAND_STOP };
+enum command_kind {
+    COMMAND_OPEN,
+    COMMAND_CLOSE,
+    COMMAND_PLAN,
+    COMMAND_EXPORT,
+    COMMAND_IMPORT,
+    COMMAND_RESET,
+    COMMAND_REGROUP,
+    COMMAND_STOP
+};
 
 // OPEN owns its copies; a PLAN's bytes lie in a buffer of the ring that cycles with the plans in flight.
 struct command {
@@ -147,7 +156,7 @@ static bool run_move(struct engine_thread *t, const struct command *c, bool stal
         if (!answer_step(t, e)) return false;
     err_id id = stale                       ? error_set(&event.error, ERR_CANCELLED, "the engine's sequences are void")
                 : c->kind == COMMAND_EXPORT ? b->kv_export(t->engine, span, m->bytes, &ticket, &event.error)
-                                          : b->kv_import(t->engine, span, m->bytes, m->hash, &ticket, &event.error);
+                                            : b->kv_import(t->engine, span, m->bytes, m->hash, &ticket, &event.error);
     enum engine_answer answer = id == ERR_NONE ? ENGINE_PENDING : ENGINE_FAILED;
     while (answer == ENGINE_PENDING) answer = b->ticket_poll(t->engine, ticket, &event.hash, &event.error);
     emit(t, &event);

@@ -17,12 +17,8 @@
 struct command_line {
     const char *parallel, *group, *group_listen, *leader, *layers;
     uint32_t stage, micro_batches, mock_layers;
-<<<<<<< HEAD
-    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *key, *log_level;
-=======
-    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *log_level,
+    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *key, *log_level,
         *checkpoint_dir;
->>>>>>> 2e2c63e (worker/main: checkpoints: KV entries go out to the store and come back; spot.drain, spot.checkpoint.*, --checkpoint-dir)
     struct flag_list routers;
     bool check_config, print_config;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
