@@ -34,8 +34,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
     static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
     const struct flag flags[] = {
         {"config", FLAG_STRING, &c->config, "FILE", "the cluster's configuration file", NULL, 0, 0, false},
-        {"name", FLAG_STRING, &c->name, "NAME", "name of this replica, unique in the cluster [worker-PID]", NULL, 0, 0,
-         false},
+        {"name", FLAG_STRING, &c->name, "NAME", "name of this replica, unique [worker-PID]", NULL, 0, 0, false},
         {"region", FLAG_STRING, &c->region, "NAME", "region that this worker is in", NULL, 0, 0, false},
         {"zone", FLAG_STRING, &c->zone, "NAME", "zone that this worker is in", NULL, 0, 0, false},
         {"router", FLAG_LIST, &c->routers, "ADDRESS", "a router to dial (instead of routers.discover)", NULL, 0, 0, false},
@@ -81,8 +80,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          false},
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
-        {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: only max_tokens ends them",
-         NULL, 0, 0, false},
+        {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: no end", NULL, 0, 0, false},
         {"mock-layers", FLAG_U32, &c->mock_layers, "N", "mock: layers; 0: one for each stage", NULL, 0, 1024, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
