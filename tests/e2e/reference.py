@@ -173,10 +173,13 @@ def attend(q, k, v, scale, window=0):
 
 
 class Reference:
-    def __init__(self, folder):
-        with open(os.path.join(folder, "config.json")) as f:
-            self.c = json.load(f)
-        self.w = read_tensors(folder)
+    def __init__(self, folder=None, config=None, tensors=None):
+        """A folder's model, or one whose config and float64 tensors are given."""
+        if folder is not None:
+            with open(os.path.join(folder, "config.json")) as f:
+                config = json.load(f)
+            tensors = read_tensors(folder)
+        self.c, self.w = config, tensors
         self.arch = self.c["architectures"][0]
         self.deepseek = self.arch.startswith("Deepseek")
         dim = self.c["qk_rope_head_dim"] if self.deepseek else int(self.head_dim() * self.c.get("partial_rotary_factor", 1))
@@ -252,8 +255,8 @@ class Reference:
                         for t in range(x.shape[0])])
         return out + self.mlp(x, p + "shared_experts.") if c.get("n_shared_experts") else out
 
-    def logits(self, tokens):
-        """[tokens, vocab]"""
+    def logits(self, tokens, last=None):
+        """[tokens, vocab], or only the last few rows of it."""
         c = self.c
         x = self.w["model.embed_tokens.weight"][tokens]
         for i in range(c["num_hidden_layers"]):
@@ -263,4 +266,4 @@ class Reference:
             h = self.norm(x, p + "post_attention_layernorm")
             x = x + (self.moe if p + "mlp.gate.weight" in self.w else self.mlp)(h, p + "mlp.")
         head = "model.embed_tokens.weight" if c.get("tie_word_embeddings") else "lm_head.weight"
-        return self.norm(x, "model.norm") @ self.w[head].T
+        return self.norm(x[-last:] if last else x, "model.norm") @ self.w[head].T
