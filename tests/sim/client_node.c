@@ -379,6 +379,14 @@ static void stop(struct node *node) {
     n->n_streams = 0;
 }
 
+void client_node_notice(struct client_node *n, const char *worker, uint32_t deadline_ms) {
+    struct msg m = {.kind = MSG_NOTICE, .notice = {.deadline_ms = deadline_ms}};
+    memcpy(m.notice.name, worker, NAME_SIZE);
+    for (uint32_t i = 0; i < n->node.n_diallers; i++) {
+        if (n->routers[i].greeted) say(n, i, &m);
+    }
+}
+
 static void check(struct node *node) {}
 
 static const struct node_ops client_ops = {start, stop, opened, link_closed, message, tick, next_dead_link, check};

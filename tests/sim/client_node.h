@@ -37,4 +37,6 @@ struct client_node {
 
 struct client_node *client_node_create(struct world *w, uint32_t number, uint32_t region);
 void client_node_destroy(struct client_node *n);
+// An operator's word to a worker, over this client's routers.
+void client_node_notice(struct client_node *n, const char *worker, uint32_t deadline_ms);
 void client_node_ask(struct client_node *n, const struct request *r);

@@ -28,6 +28,7 @@ struct engine {
     struct worker_token *results[RESULTS];
     uint32_t at; // result ring
     uint64_t last_step;
+    uint32_t epoch;
 };
 
 struct engine *engine_create(const struct engine_options *o) {
@@ -78,6 +79,38 @@ static uint64_t *cell(struct engine *e, const struct slot *s, uint32_t position)
     uint32_t block = position < e->o.context ? s->table[position / e->o.block_tokens] : NO_BLOCK;
     if (block == NO_BLOCK) return NULL;
     return &e->kv[(size_t)block * e->o.block_tokens + position % e->o.block_tokens];
+}
+
+void engine_export(struct engine *e, uint32_t slot, uint64_t *chain, uint32_t n) {
+    const struct slot *s = &e->slots[slot];
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t *at = s->instance ? cell(e, s, i) : NULL;
+        if (at == NULL) {
+            world_fail(e->o.world, "%s: position %u of slot %u is to be written to the store, and has no block", e->o.name,
+                       i, slot);
+            return;
+        }
+        chain[i] = *at;
+    }
+}
+
+void engine_import(struct engine *e, uint32_t slot, const uint64_t *chain, uint32_t n) {
+    struct slot *s = &e->slots[slot];
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t *at = s->instance ? cell(e, s, i) : NULL;
+        if (at == NULL) {
+            world_fail(e->o.world, "%s: position %u of slot %u is to be loaded, and has no block", e->o.name, i, slot);
+            return;
+        }
+        *at = chain[i];
+    }
+    s->len = n;
+}
+
+void engine_regroup(struct engine *e, uint32_t epoch) {
+    for (uint32_t i = 0; i < e->o.slots; i++) e->slots[i].instance = NULL;
+    memset(e->kv, 0xee, (size_t)e->o.n_blocks * e->o.block_tokens * sizeof *e->kv);
+    e->epoch = epoch;
 }
 
 static bool apply_deltas(struct engine *e, const struct plan_view *v) {
@@ -151,6 +184,7 @@ void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, s
         .block_tokens = e->o.block_tokens,
         .context = e->o.context,
         .vocab = CHAIN_VOCAB,
+        .group_epoch = e->epoch,
     };
     struct error error = {0};
     if (plan_check(plan, len, &limits, &error) != ERR_NONE) {

@@ -32,4 +32,9 @@ void engine_destroy(struct engine *e);
 void engine_slot_open(struct engine *e, uint32_t slot, struct instance *i, const uint32_t *tokens, uint32_t n,
                       uint32_t n_prompt);
 void engine_slot_close(struct engine *e, uint32_t slot);
+// What the blocks of a slot hold for positions [0, n): copied out, or in. Blocks must be in its table.
+void engine_export(struct engine *e, uint32_t slot, uint64_t *chain, uint32_t n);
+void engine_import(struct engine *e, uint32_t slot, const uint64_t *chain, uint32_t n);
+// A member of the group is gone: all slots are closed, what the blocks held is void, plans are of this epoch from now on.
+void engine_regroup(struct engine *e, uint32_t epoch);
 void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, struct engine_step *out);

@@ -3,8 +3,10 @@
 #include "common/base/check.h"
 #include "tests/sim/client_node.h"
 #include "tests/sim/router_node.h"
-#include "tests/sim/worker_node.h"
+#include "tests/sim/worker_moves.h"
 #include "tests/sim/world.h"
+
+enum { BUSY_TRIES = 12 };
 
 static us_t draw_time(struct world *w, double lo_s, double hi_s) {
     return (us_t)(rng_log(&w->fault_rng, lo_s < hi_s ? lo_s : hi_s / 2, hi_s) * 1e6);
@@ -71,6 +73,35 @@ static void kill_event(struct world *w, void *ctx, uint64_t arg) {
         fault_kill(w, n);
     }
     again(w, kill_event, w->p.kill_s);
+}
+
+// A worker that has something to lose, if there is one.
+static struct worker_node *busy_worker(struct world *w) {
+    struct worker_node *k = NULL;
+    for (uint32_t tries = 0; tries < BUSY_TRIES; tries++) {
+        struct worker_counters c = {0};
+        k = w->workers[rng_below(&w->fault_rng, w->n_workers)];
+        if (k->node.alive) worker_core_counters(k->core, &c);
+        if (c.running > 0) break;
+    }
+    return k;
+}
+
+// SIGTERM, or an operator's word that travels over a client's routers.
+static void notice_event(struct world *w, void *ctx, uint64_t arg) {
+    struct worker_node *k = busy_worker(w);
+    struct client_node *c = w->n_clients ? w->clients[rng_below(&w->fault_rng, w->n_clients)] : NULL;
+    if (c && c->node.alive && rng_chance(&w->fault_rng, 0.3))
+        client_node_notice(c, k->node.name, 1 + rng_below(&w->fault_rng, w->p.drain_max_ms));
+    else if (k->node.alive)
+        worker_node_drain(k);
+    again(w, notice_event, w->p.notice_s);
+}
+
+static void group_event(struct world *w, void *ctx, uint64_t arg) {
+    struct worker_node *k = busy_worker(w);
+    if (k->node.alive && k->node.paused_until <= w->now) worker_moves_lose_member(k);
+    again(w, group_event, w->p.group_s);
 }
 
 // --- connections and pauses
@@ -144,6 +175,8 @@ static void partition_event(struct world *w, void *ctx, uint64_t arg) {
 
 void faults_start(struct world *w) {
     again(w, kill_event, w->p.kill_s);
+    again(w, notice_event, w->p.notice_s);
+    again(w, group_event, w->p.group_s);
     again(w, reset_event, w->p.reset_s);
     again(w, stall_event, w->p.stall_s);
     again(w, pause_event, w->p.pause_s);

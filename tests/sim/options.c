@@ -12,7 +12,7 @@ static const char *const help =
     "  --seed N[..M]      the seed, or a range of them (default 1)\n"
     "  --hours H          virtual hours of each run (default 1)\n"
     "  --routers R  --workers W  --regions K  --clients C     (defaults 2, 6, 2, 3)\n"
-    "  --faults all|none|kill,lose,late,double,partition,odd  which a seed may draw (default all)\n"
+    "  --faults all|none|LIST   which a seed may draw: kill,lose,late,double,partition,odd,store,group\n"
     "  --rate R           requests per second (default 2)\n"
     "  --bug offset|stale|reservation|resend|double-free      switch a deliberate bug on: must be caught\n"
     "  --caught           with --bug: exit code 0 as soon as a seed catches it, 1 if none does\n"
@@ -25,7 +25,7 @@ static const char *const help =
     "Each seed ends with a line of JSON, the last line is the summary. Exit code 0: every rule held; 1: one was broken\n"
     "(seed, time, rule and the command that replays it are printed); 2: bad usage.\n";
 
-static const char *const fault_names[] = {"kill", "lose", "late", "double", "partition", "odd"};
+static const char *const fault_names[] = {"kill", "lose", "late", "double", "partition", "odd", "store", "group"};
 static const char *const bug_names[] = {"none", "offset", "stale", "reservation", "resend", "double-free"};
 
 const char *bug_name(enum sim_bug bug) { return bug_names[bug]; }

@@ -58,6 +58,10 @@ struct instance *oracle_instance(struct oracle *o, const struct request *r, cons
 const struct request *instance_request(const struct instance *i);
 uint64_t instance_seed(const struct instance *i);
 uint64_t instance_salt(const struct instance *i);
+// The checkpoint that its Generate names, in the store of its worker; "": none.
+void instance_set_handle(struct instance *i, const char *handle);
+const char *instance_handle(const struct instance *i);
+const uint32_t *instance_tokens(const struct instance *i, uint32_t *n); // of prompt and records
 // A slot was opened for it with these tokens.
 void oracle_opened(struct oracle *o, struct instance *i, const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
 // The engine sampled `token` for `position` from what it read in the blocks.
@@ -66,4 +70,5 @@ void oracle_sampled(struct oracle *o, struct instance *i, uint32_t position, uin
 void oracle_recorded(struct oracle *o, struct instance *i, uint32_t index, uint32_t token, struct record *out);
 uint32_t instance_tail(struct instance *i, const char **text); // held-back text
 void oracle_released(struct oracle *o, struct instance *i);
-void oracle_died(struct oracle *o, struct instance *i); // with its worker, which it may have killed
+void oracle_bereaved(struct oracle *o, struct instance *i); // a member of its worker died, and may come back without it
+void oracle_died(struct oracle *o, struct instance *i);     // with its worker, which it may have killed

@@ -65,6 +65,14 @@ const struct request *instance_request(const struct instance *i) { return i->acc
 uint64_t instance_seed(const struct instance *i) { return i->seed; }
 uint64_t instance_salt(const struct instance *i) { return i->salt; }
 
+void instance_set_handle(struct instance *i, const char *handle) { memcpy(i->handle, handle, NAME_SIZE); }
+const char *instance_handle(const struct instance *i) { return i->handle; }
+
+const uint32_t *instance_tokens(const struct instance *i, uint32_t *n) {
+    *n = i->account->request->prompt_tokens + i->n_recorded;
+    return i->tokens;
+}
+
 void oracle_opened(struct oracle *o, struct instance *i, const uint32_t *tokens, uint32_t n, uint32_t n_prompt) {
     const struct request *r = i->account->request;
     uint32_t expected = r->prompt_tokens + i->n_recorded;
@@ -157,6 +165,8 @@ void oracle_released(struct oracle *o, struct instance *i) {
     i->over = true;
     if (i->account->outcome != OUTCOME_NONE) account_tidy(o, i->account);
 }
+
+void oracle_bereaved(struct oracle *o, struct instance *i) { i->account->killed++; }
 
 bool oracle_deaths_are_clear(const struct world *w) { return (w->p.faults & ~(uint32_t)(FAULT_KILL | FAULT_DOUBLE)) == 0; }
 

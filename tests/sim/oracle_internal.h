@@ -16,7 +16,7 @@ struct instance {
     uint64_t *chain;     // owned, [capacity + 1]: chain[n] is over the first n tokens
     uint32_t capacity;
     bool over; // released, or died with its worker
-    char mark[20], tail[20];
+    char mark[20], tail[20], handle[NAME_SIZE];
     struct top_logprob top[2];
     struct instance *next; // of the account
 };

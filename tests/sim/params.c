@@ -28,8 +28,9 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
     if (p->faults & FAULT_KILL) {
         p->kill_s = rng_log(r, 15, 900) * storm;
         p->down_max_s = rng_log(r, 1, 120);
-        p->drain = rng_chance(r, 0.5) ? 0.3 : 0;
-        p->drain_max_ms = pick(r, 100, 20000);
+        p->drain = rng_chance(r, 0.6) ? 0.4 : 0;
+        p->notice_s = p->drain > 0 ? rng_log(r, 10, 300) * storm : 0;
+        p->drain_max_ms = pick(r, 50, rng_chance(r, 0.5) ? 1000 : 20000);
         p->engine_fails = rng_chance(r, 0.3) ? 0.3 : 0;
     }
     if (p->faults & FAULT_LOSE) {
@@ -48,6 +49,18 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
         p->pause_max_s = rng_log(r, 0.05, 10);
     }
     if (p->faults & FAULT_DOUBLE) p->twice = rng_log(r, 1e-4, 0.1);
+    if (p->faults & FAULT_STORE) {
+        p->store_torn = rng_log(r, 0.01, 0.5);
+        p->store_lost = rng_log(r, 0.01, 0.5);
+        p->store_flip = rng_log(r, 0.01, 0.5);
+        p->store_full = rng_log(r, 0.01, 0.5);
+        p->store_slow = rng_log(r, 0.01, 0.5);
+        p->store_slow_max_s = rng_log(r, 0.05, 30);
+    }
+    if (p->faults & FAULT_GROUP) {
+        p->group_s = rng_log(r, 20, 900) * storm;
+        p->reform_max_s = rng_log(r, 0.05, 5);
+    }
     if (p->faults & FAULT_ODD) {
         p->router_odd = (uint32_t)rng_u64(r) & (uint32_t)rng_u64(r); // each with a chance of a quarter
         p->worker_odd = (uint32_t)rng_u64(r) & (uint32_t)rng_u64(r);
@@ -88,6 +101,8 @@ static void draw_cores(struct params *p, struct rng *r) {
     p->worker_queue_max = tiny ? pick(r, 1, 8) : pick(r, 8, 256);
     p->orphan_tokens = rng_chance(r, 0.5) ? 256 : pick(r, 1, 64);
     p->grace_ms = pick(r, 500, 30000);
+    p->lease_ms = pick(r, 1000, 60000);
+    p->n_stores = rng_chance(r, 0.8) ? rng_range(r, 1, 2) : 0;
 }
 
 static void draw_engine(struct params *p, struct rng *r) {

@@ -22,6 +22,10 @@ struct params {
     double drain;                                                 // of kills are drains
     double engine_fails;                                          // of kills of workers
     uint32_t drain_max_ms;
+    double notice_s;     // mean time between notices; 0: never
+    double group_s;      // between losses of a member of a replica of several processes; 0: never
+    double reform_max_s; // until it is whole again
+    double store_torn, store_lost, store_flip, store_full, store_slow, store_slow_max_s;
     uint32_t router_odd, worker_odd; // points of enum router_odd and worker_odd that fire
     uint32_t odd_one_in;
     double silent_close; // of broken connections, one end is not told
@@ -36,7 +40,8 @@ struct params {
     // workers
     uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, micro_batches,
         max_context, worker_queue_max;
-    uint32_t orphan_tokens, grace_ms;
+    uint32_t orphan_tokens, grace_ms, lease_ms;
+    uint32_t n_stores; // 0: none; 1: all share it; 2: two, by turns
     bool shell_checks; // the shell refuses prompts that are too long; else the core does
     us_t load_max_us, prepare_max_us;
     us_t step_us;        // of a decode step

@@ -23,6 +23,9 @@ void summary_take(struct summary *s, const struct world *w, double wall_s) {
                           .partitions = t->partitions,
                           .pauses = t->pauses + t->stalls,
                           .returns = t->returns,
+                          .moves = t->moves,
+                          .restores = t->restores,
+                          .regroups = t->regroups,
                           .innocents = t->innocents,
                           .protocol_errors = t->protocol_errors,
                           .events = w->events,
@@ -73,10 +76,12 @@ void summary_print(const struct summary *s, uint64_t seeds, FILE *out) {
     fprintf(out, ",\"replacements\":%llu,\"kills\":%llu,\"drains\":%llu,\"lost\":%llu,\"doubled\":%llu,\"resets\":%llu",
             N(replacements), N(kills), N(drains), N(lost), N(doubled), N(resets));
     fprintf(out,
-            ",\"partitions\":%llu,\"pauses\":%llu,\"returns\":%llu,\"innocents\":%llu,\"protocol_errors\":%llu,\"goodput\":%"
+            ",\"partitions\":%llu,\"pauses\":%llu,\"returns\":%llu,\"moves\":%llu,\"restores\":%llu,\"regroups\":%llu,"
+            "\"innocents\":%llu,\"protocol_errors\":%llu,\"goodput\":%"
             ".3f,\"events\":%"
             "llu,\"event_hash\":\"%016llx\"",
-            N(partitions), N(pauses), N(returns), N(innocents), N(protocol_errors), s->goodput, N(events), N(hash));
+            N(partitions), N(pauses), N(returns), N(moves), N(restores), N(regroups), N(innocents), N(protocol_errors),
+            s->goodput, N(events), N(hash));
     fprintf(out, ",\"wall_s\":%.3f,\"ok\":%s}\n", s->wall_s, s->ok ? "true" : "false");
 #undef N
 }

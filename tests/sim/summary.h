@@ -5,7 +5,8 @@
 
 struct summary {
     uint64_t seed, requests, done, failed, cancelled, router_died, client_died, tokens, attempts, replacements;
-    uint64_t kills, drains, lost, doubled, resets, partitions, pauses, returns, innocents, protocol_errors, events, hash;
+    uint64_t kills, drains, lost, doubled, resets, partitions, pauses, returns, moves, restores, regroups, innocents,
+        protocol_errors, events, hash;
     uint64_t failures[ERR_COUNT];
     double hours, wall_s, goodput;
     bool ok;

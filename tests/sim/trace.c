@@ -67,6 +67,17 @@ static struct about about_message(const struct msg *m) {
     case MSG_CANCEL:
         ABOUT(cancel);
         break;
+    case MSG_ATTACH:
+        ABOUT(attach), snprintf(a.what, sizeof a.what, "next=%u", m->attach.next);
+        break;
+    case MSG_MOVE_OFFER:
+        ABOUT(move_offer),
+            snprintf(a.what, sizeof a.what, "n=%u handle=%.32s", m->move_offer.n_tokens, m->move_offer.handle);
+        break;
+    case MSG_MOVE_COMMIT:
+        ABOUT(move_commit),
+            snprintf(a.what, sizeof a.what, "by %u.%u", m->move_commit.by.takeover, m->move_commit.by.counter);
+        break;
 #undef ABOUT
     case MSG_SYNC:
         snprintf(a.what, sizeof a.what, "entries=%u", m->sync.n_entries);

@@ -4,6 +4,7 @@
 #include "tests/sim/chain.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/worker_moves.h"
 #include "tests/sim/world.h"
 
 #include <stdio.h>
@@ -48,6 +49,7 @@ static void prepared(struct world *w, void *ctx, uint64_t arg) {
             out.tokens = tokens;
             out.n_tokens = p->request->prompt_tokens;
             out.max_tokens = p->request->tokens_max;
+            out.n_restored = worker_moves_look(n, p->instance);
         }
         worker_core_prepared(n->core, p->ticket, &out, node_ms(&n->node));
         free(tokens);
@@ -72,6 +74,7 @@ static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *
             l->items = xrealloc(l->items, l->capacity * sizeof(struct instance *));
         }
         l->items[l->count++] = p->instance;
+        if (w->p.n_stores && strcmp(g->store, n->store_name) == 0) instance_set_handle(p->instance, g->restore);
         if (!stream_key_equal(&g->key, &p->request->key))
             world_fail(w, "request %u came to %s under another key", number, n->node.name);
         if (g->records.count > 0) {
@@ -91,20 +94,23 @@ static void hook_slot_close(void *ctx, uint32_t slot) { engine_slot_close(((stru
 
 struct running {
     struct worker_node *n;
-    uint32_t life;
+    uint32_t life, epoch;
     struct engine_step step;
 };
 
 static void step_done(struct world *w, void *ctx, uint64_t arg) {
     struct running *r = ctx;
     struct worker_node *n = r->n;
-    if (n->node.alive && n->node.lives == r->life) {
+    if (n->node.alive && n->node.lives == r->life && n->epoch == r->epoch) {
         if (node_puts_off_owned(&n->node, step_done, ctx, arg)) return;
         world_hash(w, (uint64_t)w->now << 16 ^ n->node.index);
         if (r->step.deadly && w->p.poison > 0) {
             trace_note(&w->trace, w->now, NULL, "%s computed a poisonous request", n->node.name);
             w->stats.kills++;
-            fault_kill(w, &n->node);
+            if (w->p.group_s > 0 && rng_chance(&w->fault_rng, 0.5))
+                worker_moves_lose_member(n);
+            else
+                fault_kill(w, &n->node);
         } else if (!n->failed) {
             worker_core_step_done(n->core, r->step.step, r->step.tokens, r->step.n_tokens, (uint32_t)r->step.took_us,
                                   node_ms(&n->node));
@@ -119,7 +125,7 @@ static void hook_submit(void *ctx, uint64_t step, const void *plan, size_t len) 
     struct worker_node *n = ctx;
     struct world *w = n->node.world;
     struct running *r = xmalloc(sizeof *r);
-    *r = (struct running){.n = n, .life = n->node.lives};
+    *r = (struct running){.n = n, .life = n->node.lives, .epoch = n->epoch};
     engine_run(n->engine, step, plan, len, &r->step);
     us_t start = n->engine_free_at > w->now ? n->engine_free_at : w->now;
     n->engine_free_at = start + r->step.took_us;
@@ -221,6 +227,8 @@ static void start(struct node *node) {
     o->queue_max = p->worker_queue_max;
     o->orphan_tokens = p->orphan_tokens;
     o->grace_ms = p->grace_ms;
+    o->lease_ms = p->lease_ms;
+    if (p->n_stores) memcpy(o->info.store, n->store_name, NAME_SIZE);
     o->buggify = node_buggify(node, p->worker_odd);
     o->bug = w->options->bug == SIM_BUG_RESEND        ? WORKER_BUG_RESEND_IGNORED
              : w->options->bug == SIM_BUG_DOUBLE_FREE ? WORKER_BUG_DOUBLE_FREE
@@ -228,12 +236,14 @@ static void start(struct node *node) {
     struct worker_hooks hooks = {
         n, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
     struct sink sink = node_sink(node);
+    if (p->n_stores) hooks.checkpoint = worker_moves_checkpoint, hooks.restore = worker_moves_restore;
     n->engine = make_engine(n);
     n->core = worker_core_create(o, &sink, &hooks, node_ms(node));
     free(o);
     n->engine_free_at = 0;
     n->drain_until = 0;
     n->failed = false;
+    n->epoch = 0;
     n->loading_since = w->now;
     n->loaded_at = w->now + (us_t)(rng_unit(&w->shell_rng) * (double)p->load_max_us);
     world_at(w, w->now, loading, n, node->lives);
@@ -245,6 +255,7 @@ static void stop(struct node *node) {
     struct worker_counters c;
     worker_core_counters(n->core, &c);
     node->world->stats.protocol_errors += c.protocol_errors;
+    node->world->stats.moves += c.moved;
     worker_core_destroy(n->core);
     engine_destroy(n->engine);
     n->core = NULL;
@@ -268,6 +279,8 @@ static ms_t tick(struct node *node) {
     struct worker_node *n = (struct worker_node *)node;
     struct world *w = node->world;
     ms_t next = worker_core_tick(n->core, node_ms(node));
+    if (n->drain_until == 0 && worker_core_life(n->core) == LIFECYCLE_NOTICED) // by a router's word
+        n->drain_until = w->now + (us_t)w->p.drain_max_ms * 1000;
     if (n->drain_until == 0) return next;
     bool late = w->now > n->drain_until + DRAIN_SLACK_US;
     if (!worker_core_idle(n->core) && !late) return next;
@@ -294,6 +307,7 @@ struct worker_node *worker_node_create(struct world *w, uint32_t number, uint32_
              place = number / (w->options->regions ? w->options->regions : 1) % kinds;
     n->model = place % w->p.n_models;
     n->deployment = place / w->p.n_models;
+    if (w->p.n_stores) snprintf(n->store_name, NAME_SIZE, "store-%u", n->store = number % w->p.n_stores);
     fingerprint_text(n->model, n->deployment, n->fingerprint);
     return n;
 }
@@ -306,10 +320,14 @@ void worker_node_destroy(struct worker_node *n) {
 
 void worker_node_drain(struct worker_node *n) {
     struct world *w = n->node.world;
-    if (n->drain_until || n->failed) return;
+    if (n->failed) return;
     trace_note(&w->trace, w->now, NULL, "%s is drained", n->node.name);
-    n->drain_until = w->now + (us_t)w->p.drain_max_ms * 1000;
-    worker_core_notice(n->core, w->p.drain_max_ms, node_ms(&n->node));
+    uint32_t deadline_ms = w->p.drain_max_ms;
+    if (n->drain_until)
+        deadline_ms = 1 + rng_below(&w->fault_rng, deadline_ms);
+    else
+        n->drain_until = w->now + (us_t)deadline_ms * 1000;
+    worker_core_notice(n->core, deadline_ms, node_ms(&n->node));
     node_wake(&n->node);
 }
 

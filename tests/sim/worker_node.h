@@ -12,6 +12,9 @@ struct worker_node {
     us_t engine_free_at;
     us_t drain_until; // 0: not draining
     bool failed;      // its engine has
+    uint32_t store;   // which, if there are any
+    char store_name[NAME_SIZE];
+    uint32_t epoch; // of its group
     us_t loaded_at, loading_since;
     struct instance_list {
         struct instance **items; // owned: those that this life holds
@@ -23,5 +26,5 @@ struct worker_node *worker_node_create(struct world *w, uint32_t number, uint32_
 void worker_node_destroy(struct worker_node *n);
 // Its engine reports a sticky error: the process says so and ends, and is started again.
 void worker_node_fail(struct worker_node *n);
-// SIGTERM: finishes what runs, then the process ends and is started again.
+// SIGTERM: finishes or hands over what runs, then the process ends and is started again. A second one is in more of a hurry.
 void worker_node_drain(struct worker_node *n);

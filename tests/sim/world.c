@@ -66,6 +66,7 @@ struct world *world_create(const struct sim_options *options, uint64_t seed) {
     network_init(&w->net);
     trace_init(&w->trace, options->trace);
     w->oracle = oracle_create(w);
+    w->stores = store_set_create();
     for (uint32_t i = 0; i < w->n_routers; i++) w->routers[i] = router_node_create(w, i, i % options->regions);
     for (uint32_t i = 0; i < w->n_workers; i++) w->workers[i] = worker_node_create(w, i, i % options->regions);
     for (uint32_t i = 0; i < w->n_clients; i++) w->clients[i] = client_node_create(w, i, i % options->regions);
@@ -88,6 +89,7 @@ void world_destroy(struct world *w) {
     for (uint32_t i = 0; i < w->n_clients; i++) client_node_destroy(w->clients[i]);
     network_fini(&w->net);
     oracle_destroy(w->oracle);
+    store_set_destroy(w->stores);
     trace_free(&w->trace);
     event_queue_free(&w->queue);
     for (uint32_t i = 0; i < w->n_requests; i++) {

@@ -5,6 +5,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/params.h"
 #include "tests/sim/request.h"
+#include "tests/sim/store.h"
 #include "tests/sim/trace.h"
 
 struct stats {
@@ -12,8 +13,9 @@ struct stats {
     uint64_t tokens, attempts, replacements, protocol_errors;
     uint64_t resends, resends_answered;                // that reached workers
     uint64_t measured, measured_done, measured_prompt; // asked; complete; and in about the time that it takes
-    uint64_t returns;                                  // of HTTP clients
-    uint64_t innocents;                                // refused as poison, but were not
+    uint64_t store_faults, moves, restores, regroups;
+    uint64_t returns;   // of HTTP clients
+    uint64_t innocents; // refused as poison, but were not
 };
 
 enum { DISASTERS_MAX = 64 };
@@ -36,6 +38,7 @@ struct world {
     struct request **requests; // owned
     uint32_t n_requests, requests_capacity;
     struct oracle *oracle;
+    struct store_set *stores; // owned
     struct trace trace;
     struct stats stats;
     us_t disasters[DISASTERS_MAX]; // when something broke that can look like a worker's death: a ring
