@@ -31,7 +31,7 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
         p->drain = rng_chance(r, 0.6) ? 0.4 : 0;
         p->notice_s = p->drain > 0 ? rng_log(r, 10, 300) * storm : 0;
         p->drain_max_ms = pick(r, 50, rng_chance(r, 0.5) ? 1000 : 20000);
-        p->engine_fails = rng_chance(r, 0.3) ? 0.3 : 0;
+        p->engine_fails = rng_chance(r, 0.5) ? 0.3 : 0;
     }
     if (p->faults & FAULT_LOSE) {
         p->lose = rng_chance(r, 0.7) ? rng_log(r, 1e-5, rng_chance(r, 0.1) ? 0.3 : 0.03) : 0;
@@ -50,11 +50,11 @@ static void draw_faults(struct params *p, const struct sim_options *o, struct rn
     }
     if (p->faults & FAULT_DOUBLE) p->twice = rng_log(r, 1e-4, 0.1);
     if (p->faults & FAULT_STORE) {
-        p->store_torn = rng_log(r, 0.01, 0.5);
-        p->store_lost = rng_log(r, 0.01, 0.5);
-        p->store_flip = rng_log(r, 0.01, 0.5);
-        p->store_full = rng_log(r, 0.01, 0.5);
-        p->store_slow = rng_log(r, 0.01, 0.5);
+        p->store_torn = rng_log(r, 0.1, 0.5);
+        p->store_lost = rng_log(r, 0.1, 0.5);
+        p->store_flip = rng_log(r, 0.1, 0.5);
+        p->store_full = rng_log(r, 0.1, 0.5);
+        p->store_slow = rng_log(r, 0.1, 0.5);
         p->store_slow_max_s = rng_log(r, 0.05, 30);
     }
     if (p->faults & FAULT_GROUP) {
@@ -80,7 +80,7 @@ static void draw_cores(struct params *p, struct rng *r) {
         p->timers = (struct link_timers){beat, beat * rng_range(r, 3, 5), beat * rng_range(r, 6, 20)};
     }
     p->status_full_ms = rng_chance(r, 0.7) ? 1000 : pick(r, 200, 3000);
-    p->sessions_max = tiny && rng_chance(r, 0.3) ? pick(r, 4, 32) : 10000;
+    p->sessions_max = tiny && rng_chance(r, 0.5) ? pick(r, 4, 32) : 10000;
     p->queue_max = tiny ? pick(r, 1, 8) : pick(r, 8, 1000);
     p->held_bytes_max = tiny ? pick(r, 20000, 100000) : 0;
     p->queue_tokens_max = tiny ? pick(r, 100, 4000) : 1 << 20;

@@ -186,7 +186,7 @@ void answer_token(struct worker_core *core, struct stream *s, const struct worke
 
 static void deadline_passed(struct worker_core *core, struct stream *s) {
     if (s->state == STREAM_PREPARING) {
-        MARK(deadline_before_accepted);
+        RARE_MARK(deadline_before_accepted);
         answer_give_up(core, s, ERR_DEADLINE, "the request's deadline passed before it was accepted");
         return;
     }

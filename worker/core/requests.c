@@ -153,7 +153,7 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
         return;
     }
     if (order < 0) {
-        MARK(generate_of_an_old_attempt);
+        RARE_MARK(generate_of_an_old_attempt);
         say_superseded(core, link->id, &g->key, &g->attempt, &s->tx.attempt);
         return;
     }

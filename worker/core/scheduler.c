@@ -150,7 +150,7 @@ static struct sequence *victim(const struct scheduler *s, bool paused_only) {
         struct sequence *seq = s->running[i - 1];
         if (seq->exporting) continue;
         if (sequence_paused(seq)) {
-            MARK(paused_one_leaves);
+            RARE_MARK(paused_one_leaves);
             return seq;
         }
         if (youngest == NULL) youngest = seq;
@@ -323,7 +323,7 @@ static void admit_waiting(struct scheduler *s, struct making *m) {
     struct sequence *seq, *paused;
     while (m->budget > 0 && m->plan->n_entries < s->max_seqs && (seq = next_waiting(s)) != NULL) {
         while (!has_room(s, seq) && s->n_leaving == 0 && (paused = victim(s, true)) != NULL) {
-            MARK(paused_one_makes_room);
+            RARE_MARK(paused_one_makes_room);
             preempt(s, paused);
         }
         if (!has_room(s, seq) || blocks_for(seq->n_restored, s->block_tokens) > m->restore_deltas) return;
