@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from cluster import SANITIZED, Cluster, Router, Worker, free_port, wait_for
+from cluster import BIN, SANITIZED, Cluster, Process, Router, Worker, free_port, wait_for
 
 READY_S = 30  # for a process to serve after its start
 
@@ -141,6 +141,7 @@ class Fleet(Cluster):
             for m in self.members:
                 m.start(self)
             self.quiet = Quiet(self)
+            self.proxies = [Proxy(self.routers, "proxy-1"), Proxy(self.routers[::-1], "proxy-2")]
             for m in self.members:
                 wait_for(lambda m=m: m.ready(self), f"{m.name} is ready", READY_S)
         except BaseException as e:
@@ -151,6 +152,9 @@ class Fleet(Cluster):
     def bad_ends(self):
         """Lives that ended in a way that nobody asked for."""
         out = []
+        for p in self.proxies:
+            if not p.alive():
+                out.append(f"{p.name} ended with {p.p.returncode}: {p.log()[-800:]}")
         for m in self.members:
             for p in m.lives:
                 code = p.p.poll()
@@ -163,7 +167,8 @@ class Fleet(Cluster):
         return out
 
     def __exit__(self, kind, value, trace):
-        self.processes = [p for m in self.members for p in m.lives] + (self.quiet.processes if getattr(self, "quiet", None) else [])
+        self.processes = [p for m in self.members for p in m.lives] + getattr(self, "proxies", [])
+        self.processes += self.quiet.processes if getattr(self, "quiet", None) else []
         for p in self.processes:
             p.asked = True
         keep = self.logs
@@ -217,6 +222,15 @@ class Quiet:
         worker = Worker(fleet, "quiet-w1", "north", [self.router.zmq], model_args(fleet.model, 0))
         self.processes.append(worker)
         wait_for(lambda: self.router.replicas_ready() >= 1, "the quiet worker is ready", READY_S)
+
+
+class Proxy(Process):
+    """`shoal proxy` on a client's host: nobody disturbs it."""
+
+    def __init__(self, routers, name):
+        urls = ",".join(r.url for r in routers)
+        super().__init__([f"{BIN}/shoal", "proxy", "--listen", "127.0.0.1:0", "--routers", urls], name)
+        self.http = self.first_word(r"listening on http://(\S+),").group(1)
 
 
 def freeze(member, seconds):

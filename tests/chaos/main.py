@@ -69,8 +69,11 @@ class Run:
         if rng.random() < 0.2:  # the router draws the seed, and tells it
             request["temperature"], request["seed"] = 1, None
         request = {k: v for k, v in request.items() if v is not None}
-        if number % 2:
+        if number % 3 == 1:
             return LibStream(number, request, [r.zmq for r in self.fleet.routers])
+        if number % 3 == 2:
+            p = self.fleet.proxies[number // 3 % 2]
+            return HttpStream(number, request, [(p.name, p.http)], "proxy", resumes=False)
         return HttpStream(number, request, [(r.name, r.http) for r in self.fleet.routers])
 
     def client(self, index):

@@ -71,7 +71,7 @@ class HttpStream(Stream):
     def __init__(self, number, request, addresses, kind="http", resumes=True):
         super().__init__(number, request, kind)
         self.addresses, self.resumes = addresses, resumes
-        self.turn = number // 2
+        self.turn = number // 3
         self.last_id = None
 
     def served_by(self, name):
@@ -186,7 +186,7 @@ class LibStream(Stream):
 
     def __init__(self, number, request, endpoints):
         super().__init__(number, request, "libshoal")
-        k = number // 2 % len(endpoints)
+        k = number // 3 % len(endpoints)
         self.endpoints = endpoints[k:] + endpoints[:k]  # it asks the first that answers
         self.process = None
 

@@ -96,6 +96,15 @@ class Process:
 
         return wait_for(look, f"{self.name} says {pattern}\n{self.log()[-3000:]}", seconds)
 
+    def first_word(self, pattern):
+        """wait_log for a constructor: who never gets ready is not left behind."""
+        try:
+            return self.wait_log(pattern)
+        except BaseException:
+            self.kill()
+            self.p.wait()
+            raise
+
     def kill(self, sig=signal.SIGKILL):
         if self.alive():
             self.p.send_signal(sig)
@@ -114,7 +123,7 @@ class Router(Process):
             args += ["--peer", p]
         super().__init__(args + list(extra), name)
         self.region = region
-        m = self.wait_log(r"router_ready .*http=(\S+) zmq=(\S+)")
+        m = self.first_word(r"router_ready .*http=(\S+) zmq=(\S+)")
         self.http, self.zmq = m.group(1).strip('"'), m.group(2).strip('"')
         self.host, port = self.http.rsplit(":", 1)
         self.port = int(port)
