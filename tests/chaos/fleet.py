@@ -137,6 +137,8 @@ class Fleet(Cluster):
         timers = ", ".join(f"{k}: {v}" for k, v in self.timers.items())
         with open(self.config, "w") as f:
             f.write(CONFIG.format(timers=timers))
+        # What can't end in half a second moves, with its state where the layouts agree.
+        self.worker_args += ["--drain-deadline", "500ms", "--checkpoint-dir", os.path.join(self.dir, "checkpoints")]
         try:
             for m in self.members:
                 m.start(self)
