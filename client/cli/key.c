@@ -154,11 +154,12 @@ struct keygen_settings {
     const char *out, *name, *role, *tenant;
 };
 
-static const char *const certificate_roles[] = {"client", "worker", "router", NULL};
+static const char *const certificate_roles[] = {"client", "worker", "router", "operator", NULL};
 
 static void tell_next_steps(const struct certificate *c, const char *path) {
     static const char *const use[] = {"--key of `shoal`, shoal_options.key of libshoal", "--key of shoal-worker",
-                                      "--key of shoal-router; one for all routers will do"};
+                                      "--key of shoal-router; one for all routers will do",
+                                      "--key of `shoal`, for draining workers"};
     printf("%s         public: copy it into the folder security.allow of every machine that shall know %s\n", path, c->name);
     printf("%s_secret  SECRET: only for the machine of %s, beside the public one (%s)\n", path, c->name, use[c->role]);
     printf("Running processes take new certificates within a second, and refuse removed ones.\n");
@@ -171,7 +172,7 @@ static err_id keygen(const struct keygen_settings *s, struct error *e) {
     if (!config_is_name(name) || (s->tenant && !config_is_name(s->tenant)))
         return error_set(e, ERR_CONFIG, "names have 1 to %d letters, digits, '.', '_' or '-'", NAME_MAX_BYTES);
     CHECK(certificate_role_parse(s->role, &c.role));
-    if (s->tenant && c.role != CERTIFICATE_CLIENT)
+    if (s->tenant && (c.role == CERTIFICATE_WORKER || c.role == CERTIFICATE_ROUTER))
         return error_set(e, ERR_CONFIG, "only a client belongs to a tenant: leave --tenant away, or say --role client");
     snprintf(c.name, sizeof c.name, "%s", name);
     if (s->tenant) snprintf(c.tenant, sizeof c.tenant, "%s", s->tenant);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-static const char *const roles[] = {"client", "worker", "router"};
+static const char *const roles[] = {"client", "worker", "router", "operator"};
 
 const char *certificate_role_name(enum certificate_role role) { return roles[role]; }
 
@@ -70,7 +70,8 @@ static err_id set_property(struct reader *r, const char *name, const char *value
         if (strcmp(name, "tenant") == 0) return set_name(name, value, c->tenant, e);
         if (strcmp(name, "role") == 0) {
             r->has_role = certificate_role_parse(value, &c->role);
-            if (!r->has_role) return error_set(e, ERR_CONFIG, "the role is client, worker or router, not \"%.80s\"", value);
+            if (!r->has_role)
+                return error_set(e, ERR_CONFIG, "the role is client, worker, router or operator, not \"%.80s\"", value);
         }
     }
     return ERR_NONE; // other metadata is its owner's business
@@ -122,7 +123,7 @@ err_id certificate_parse(const char *file, const char *text, size_t len, struct 
     if (!out->name[0] || !r.has_role)
         return error_set(e, ERR_CONFIG, "%s has no metadata/%s; `shoal keygen` writes it", file,
                          out->name[0] ? "role" : "name");
-    if (out->tenant[0] && out->role != CERTIFICATE_CLIENT)
+    if (out->tenant[0] && (out->role == CERTIFICATE_WORKER || out->role == CERTIFICATE_ROUTER))
         return error_set(e, ERR_CONFIG, "%s: only a client belongs to a tenant, not a %s", file, roles[out->role]);
     return ERR_NONE;
 }

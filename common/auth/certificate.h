@@ -16,13 +16,13 @@
 
 enum { CERTIFICATE_FILE_MAX = 16 << 10, CERTIFICATE_KEY_BYTES = 32, CERTIFICATE_TEXT = 41 }; // Z85 of a key, NUL
 
-// What its owner may say on a link: the roles of proto/README.md.
-enum certificate_role { CERTIFICATE_CLIENT, CERTIFICATE_WORKER, CERTIFICATE_ROUTER };
+// What its owner may say on a link: the roles of proto/README.md. An operator is a client who may also drain workers.
+enum certificate_role { CERTIFICATE_CLIENT, CERTIFICATE_WORKER, CERTIFICATE_ROUTER, CERTIFICATE_OPERATOR };
 
 struct certificate {
     char name[NAME_SIZE];
     enum certificate_role role;
-    char tenant[NAME_SIZE]; // of a client; empty: none
+    char tenant[NAME_SIZE]; // of a client or an operator; empty: none
     uint8_t public_key[CERTIFICATE_KEY_BYTES], secret_key[CERTIFICATE_KEY_BYTES];
     bool has_secret;
 };

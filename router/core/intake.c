@@ -3,6 +3,7 @@
 #include "router/core/core.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct session *refuse(struct router_core *core, const struct msg_generate *g, const struct error *why,
                               uint32_t retry_after_ms, struct msg_rejected *rejected) {
@@ -179,7 +180,7 @@ static int later(const struct session *s, const struct msg_generate *g, bool rel
 static bool again(struct router_core *core, struct link *link, struct session *s, const struct msg_generate *g, bool relayed,
                   ms_t now) {
     int order = later(s, g, relayed);
-    if (s->local) {
+    if (s->local || (!relayed && strcmp(s->request.tenant, g->tenant) != 0)) { // whose it is stays a secret
         struct msg_rejected r = {.key = g->key, .attempt = g->attempt};
         error_set(&r.error, ERR_INVALID_ARGUMENT, "the request id is in use by another request");
         tell_refused(core, link, &r);

@@ -18,6 +18,8 @@ struct link {
     enum role role;
     incarnation_t incarnation;
     char name[NAME_SIZE], region[NAME_SIZE];
+    bool has_tenant; // its key proves it
+    char tenant[NAME_SIZE];
     struct link_health health;
     bool suspect;
     struct candidate *candidate; // or NULL

@@ -2,6 +2,8 @@
 #include "common/base/mark.h"
 #include "router/core/core.h"
 
+#include <string.h>
+
 static void misplaced(struct router_core *core) { core->counters.protocol_errors++; }
 
 static void unknown(struct router_core *core, struct link *link, const struct stream_key *key,
@@ -105,13 +107,18 @@ static void on_resend(struct router_core *core, struct link *link, const struct 
     session_arm(core, s);
 }
 
+// A stream of another tenant than the link's.
+static bool foreign(const struct link *link, const struct session *s) {
+    return link->has_tenant && strcmp(link->tenant, s->request.tenant) != 0;
+}
+
 static void on_sync(struct router_core *core, struct link *link, const struct msg_sync *m, ms_t now) {
     for (uint32_t i = 0; i < m->n_entries; i++) {
         const struct sync_entry *e = &m->entries[i];
         struct session *s = session_find(core, &e->key);
         bool relayed = link->role == ROLE_ROUTER;
         int order = s && relayed ? attempt_compare(&e->attempt, &s->attempt) : 0;
-        if (s == NULL || s->local || s->relayed != relayed || order > 0) {
+        if (s == NULL || s->local || s->relayed != relayed || order > 0 || foreign(link, s)) {
             MARK(sync_of_unknown);
             unknown(core, link, &e->key, &e->attempt);
         } else if (order < 0) {

@@ -6,6 +6,7 @@
 #include "common/base/mark.h"
 #include "router/core/core.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { URGENT_SKIPS_MAX = 16 }; // urgent sessions passed over because their candidates are full, per look
@@ -174,6 +175,13 @@ void router_core_destroy(struct router_core *core) {
 void router_core_link_opened(struct router_core *core, link_id id, bool dialled, ms_t now) {
     core_begin(core, now);
     if (id != 0 && link_by_id(core, id) == NULL) link_open(core, id, dialled, now);
+}
+
+void router_core_link_tenant(struct router_core *core, link_id id, const char *tenant) {
+    struct link *link = link_by_id(core, id);
+    if (link == NULL) return;
+    link->has_tenant = true;
+    snprintf(link->tenant, sizeof link->tenant, "%s", tenant);
 }
 
 void router_core_link_closed(struct router_core *core, link_id id, ms_t now) {

@@ -84,6 +84,9 @@ void router_core_destroy(struct router_core *core);
 // The core says Hello first either way. A re-dialled connection is a new link_id.
 void router_core_link_opened(struct router_core *core, link_id link, bool dialled, ms_t now);
 void router_core_link_closed(struct router_core *core, link_id link, ms_t now); // idempotent
+// A client's key has told whose requests come over this link: another tenant's streams don't exist for it. Without it a
+// client is believed what it says of its requests.
+void router_core_link_tenant(struct router_core *core, link_id link, const char *tenant);
 void router_core_message(struct router_core *core, link_id link, const struct msg *m, ms_t now);
 // Links that have been silent for dead_ms: the core has dropped them; the shell closes (a dialled one: dials anew). Ask
 // after each tick.

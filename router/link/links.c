@@ -19,7 +19,8 @@ struct link {
     uint32_t peer; // dialled: index into peers; its dealer outlives this link
     bool dialled;
     struct net_identity identity; // else
-    enum certificate_role role;   // and with CURVE, what its key says
+    bool identified;              // and with CURVE, what its key says
+    enum certificate_role role;
     char tenant[NAME_SIZE];
 };
 
@@ -141,15 +142,32 @@ static bool may_use_model(struct links *l, const struct link *k, const struct ms
     return false;
 }
 
+// What clients may not say: what routers say to each other, and, but for operators, Notice.
+static const char *clients_slip(const struct link *k, const struct msg *m) {
+    if (m->kind == MSG_ATTACH || m->kind == MSG_MOVE_COMMIT) return "a router's message";
+    if (m->kind == MSG_GENERATE && m->generate.hops > 0) return "a relayed request";
+    if (m->kind == MSG_NOTICE && k->role != CERTIFICATE_OPERATOR) return "Notice, which takes an operator's certificate";
+    return NULL;
+}
+
 // Holds what a keyed link says against its key, and puts the key's tenant in place of a claimed one. A router speaks for the
 // tenants of its clients. False: the message goes no further.
 static bool is_allowed(struct links *l, const struct link *k, struct msg *m) {
     if (m->kind == MSG_HELLO && m->hello.role != role_of(k->role)) return overstepped(l, k, "Hello in another role"), false;
-    if (k->role != CERTIFICATE_CLIENT) return true;
-    if (m->kind == MSG_ATTACH) memcpy(m->attach.tenant, k->tenant, sizeof m->attach.tenant);
+    if (role_of(k->role) != ROLE_CLIENT) return true;
+    const char *slip = clients_slip(k, m);
+    if (slip) return overstepped(l, k, slip), false;
     if (m->kind != MSG_GENERATE) return true;
     memcpy(m->generate.tenant, k->tenant, sizeof m->generate.tenant);
     return may_use_model(l, k, &m->generate);
+}
+
+static void identify(struct links *l, struct link *k, const struct certificate *who) {
+    bool known = k->identified;
+    k->identified = true;
+    k->role = who->role;
+    memcpy(k->tenant, who->tenant, sizeof k->tenant);
+    if (!known && role_of(who->role) == ROLE_CLIENT) router_core_link_tenant(l->core, k->id, who->tenant);
 }
 
 // --- in
@@ -184,10 +202,7 @@ static void on_router_frame(void *ctx, const struct net_identity *identity, cons
         return;
     }
     if (k == NULL) k = link_open(l, identity, NULL);
-    if (who) {
-        k->role = who->role;
-        memcpy(k->tenant, who->tenant, sizeof k->tenant);
-    }
+    if (who) identify(l, k, who);
     on_frame(l, k, data, len);
 }
 

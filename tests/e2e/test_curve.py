@@ -16,7 +16,7 @@ from keys import another_address, shoal, start_and_fail
 
 HI = {"model": "mock", "prompt": "hello", "max_tokens": 4}
 CURVE = """security: {curve: required, keys: "{dir}/keys", metrics: open}
-tenants: {shop: {models: [mock]}, lab: {models: [other]}}
+tenants: {shop: {models: [mock]}, lab: {models: [other]}, office: {}}
 models: {mock: {deployments: {main: {}}}, other: {deployments: {main: {}}}}
 """
 MARK = "xylophone-marmalade-4711"
@@ -28,7 +28,8 @@ def keygen(folder, name, role, tenant=None):
 
 
 def make_keys(c):
-    for name, role, tenant in [("router", "router", None), ("worker", "worker", None), ("client", "client", "shop"), ("lab", "client", "lab")]:
+    for name, role, tenant in [("router", "router", None), ("worker", "worker", None), ("client", "client", "shop"), ("lab", "client", "lab"),
+                               ("office", "client", "office")]:
         keygen(f"{c.dir}/keys", name, role, tenant)
     for name, role in [("router", "router"), ("worker", "worker"), ("client", "client")]:  # that nobody knows
         keygen(f"{c.dir}/strangers", name, role)
@@ -95,6 +96,19 @@ def test_a_clients_key_asks_in_its_tenants_name(curved):
     c, r = curved
     p = generate(r.zmq, f"{c.dir}/keys/lab.cert", f"{c.dir}/keys/router.cert")
     assert p.returncode != 0 and "The tenant lab may not use the model 'mock'" in p.stderr, p
+
+
+def test_another_tenants_stream_id_opens_nothing(curved):
+    c, r = curved
+    request, server = "0123456789abcdef" * 2, f"{c.dir}/keys/router.cert"
+    args = ["--model", "mock", "--routers", r.zmq, "--server-key", server, "--request-id", request]
+    owner = subprocess.Popen([f"{BIN}/shoal", "generate", *args, "--key", f"{c.dir}/keys/client.cert", "--max-tokens", "300", "hello"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: connected(r, "sessions") == 1, "the stream runs")
+    p = shoal("generate", *args, "--key", f"{c.dir}/keys/office.cert", "--max-tokens", "300", "hello", check=False)
+    assert p.returncode != 0 and "the request id is in use by another request" in p.stderr and not p.stdout.strip(), p
+    out, err = owner.communicate(timeout=120)
+    assert owner.returncode == 0 and out.strip(), err
 
 
 def test_a_key_of_the_wrong_role_is_nobody(curved):

@@ -26,9 +26,7 @@ static int make_folder(void **state) {
 
 static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *at) { return remove(path); }
 
-static int remove_folder(void **state) {
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
+static int remove_folder(void **state) { return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 static const char *in_folder(const char *name) {
     static char path[128];
@@ -202,7 +200,7 @@ static void every_mistake_in_a_certificate_is_named(void **state) {
         {"metadata\n    name = \"a\"\n    role = \"worker\"\n", "f is no certificate: it has no curve/public-key"},
         {"curve\n" PUBLIC, "f has no metadata/name; `shoal keygen` writes it"},
         {"metadata\n    name = a\ncurve\n" PUBLIC, "f has no metadata/role; `shoal keygen` writes it"},
-        {"metadata\n    role = \"boss\"\n", "f:2: the role is client, worker or router, not \"boss\""},
+        {"metadata\n    role = \"boss\"\n", "f:2: the role is client, worker, router or operator, not \"boss\""},
         {"metadata\n    name = \"a b\"\n",
          "f:2: name: \"a b\" is no name: expected 1 to 63 letters, digits, '.', '_' or '-'"},
         {"metadata\n    name = \"a\n", "f:2: the quote does not end"},

@@ -433,10 +433,53 @@ static void a_pin_to_a_replica_of_another_region_tries_each_peer(void **state) {
     world_fini(&w);
 }
 
+static link_id tenants_client(struct world *w, const char *tenant) {
+    link_id client = world_script(w, ROLE_CLIENT, "", "", false);
+    router_core_link_tenant(w->core, client, tenant);
+    return client;
+}
+
+static void another_tenants_stream_does_not_exist_for_a_client(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), shop = tenants_client(&w, "shop"), lab = tenants_client(&w, "lab");
+    struct msg m = script_client_generate(1);
+    snprintf(m.generate.tenant, NAME_SIZE, "shop");
+    world_say(&w, shop, &m);
+    struct msg_generate g = *script_generate(&w, a);
+    script_accepted(&w, a, &g);
+    script_tokens(&w, a, &g, 0, 3);
+    snprintf(m.generate.tenant, NAME_SIZE, "lab"); // as the shell puts it there, whatever the client claims
+    for (uint32_t takeover = 0; takeover < 2; takeover++) {
+        m.generate.attempt.takeover = takeover;
+        world_say(&w, lab, &m);
+        assert_int_equal(world_count(&w, lab, MSG_REJECTED), takeover + 1);
+    }
+    struct sync_entry entry = {.key = g.key, .attempt = g.attempt};
+    struct msg sync = {.kind = MSG_SYNC, .sync = {.n_entries = 1, .entries = &entry}};
+    world_say(&w, lab, &sync);
+    struct msg cancel = {.kind = MSG_CANCEL, .cancel = {.key = g.key}};
+    world_say(&w, lab, &cancel);
+    assert_int_equal(world_count(&w, lab, MSG_UNKNOWN), 2);
+    assert_int_equal(world_count(&w, lab, MSG_TOKENS) + world_count(&w, lab, MSG_ACCEPTED), 0);
+    world_say(&w, shop, &sync); // its owner's still is
+    assert_int_equal(world_count(&w, shop, MSG_UNKNOWN), 0);
+    script_done(&w, a, &g, 3);
+    assert_int_equal(world_heard(&w, shop, MSG_DONE)->m.done.n_tokens, 3);
+    assert_int_equal(world_count(&w, lab, MSG_DONE), 0);
+    struct msg ack = {.kind = MSG_ACK, .ack = {.key = g.key, .attempt = g.attempt, .next = 3, .done = true}};
+    world_say(&w, lab, &ack);
+    assert_false(router_core_idle(w.core));
+    world_say(&w, shop, &ack);
+    assert_true(router_core_idle(w.core));
+    world_fini(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_is_served_over_its_link_until_it_acknowledges_done),
         cmocka_unit_test(a_client_sees_the_next_attempt_as_a_later_accepted),
+        cmocka_unit_test(another_tenants_stream_does_not_exist_for_a_client),
         cmocka_unit_test(a_client_that_comes_back_in_time_goes_on_and_one_that_does_not_is_cancelled),
         cmocka_unit_test(keep_keeps_a_stream_for_thirty_seconds),
         cmocka_unit_test(a_repeated_generate_attaches_and_never_starts_twice),
