@@ -1,18 +1,17 @@
 // Design notes: a cursor that can't leave the file reads everything; after the first fault it stands still and returns
 // zeros, so that each record is checked once, at its end.
 #include "worker/gguf/gguf.h"
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include "common/base/check.h"
+#include "common/sys/file_map.h"
 #include "worker/gguf/types.h"
 
 enum { KEYS_MAX = 1 << 16, TENSORS_MAX = 1 << 20, ALIGNMENT_MAX = 1 << 20, NAME_BYTES_MAX = 1024, PREALLOCATED = 1024 };
 
 struct gguf {
+    struct file_map file;
     const uint8_t *bytes;
     uint64_t size, head, data_off, alignment;
     char name[128];
@@ -272,17 +271,9 @@ static err_id read_all(struct gguf *g, struct error *e) {
 }
 
 static err_id map(struct gguf *g, const char *path, struct error *e) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
-        if (fd >= 0) close(fd);
-        return error_set(e, ERR_MODEL_FILES, "%.300s is missing, empty or can't be read", path);
-    }
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return error_set(e, ERR_SYSTEM, "%.300s can't be mapped into memory: %m", path);
-    g->bytes = p;
-    g->size = (uint64_t)st.st_size;
+    TRY(file_map_open(path, &g->file, e));
+    g->bytes = g->file.bytes;
+    g->size = g->file.size;
     return ERR_NONE;
 }
 
@@ -303,7 +294,7 @@ err_id gguf_open(const char *path, struct gguf **gguf, struct error *e) {
 void gguf_close(struct gguf **gguf) {
     struct gguf *g = *gguf;
     if (g == NULL) return;
-    if (g->bytes != NULL) munmap((void *)g->bytes, g->size);
+    file_map_close(&g->file);
     free(g->values);
     free(g->tensors);
     free(g->by_name);
@@ -342,3 +333,5 @@ const uint8_t *gguf_bytes(const struct gguf *g, uint64_t *bytes, uint64_t *bytes
 }
 
 const char *gguf_name(const struct gguf *g) { return g->name; }
+
+bool gguf_whole(const struct gguf *g) { return file_map_whole(&g->file); }

@@ -68,6 +68,8 @@ struct gguf;
 // ERR_MODEL_FILES or ERR_UNSUPPORTED, one sentence that names the file and what is wrong with it.
 err_id gguf_open(const char *path, struct gguf **gguf, struct error *e);
 void gguf_close(struct gguf **gguf); // NULL inside is fine
+// False: the file was cut off or its disk failed since it was opened; what was read there were zeros.
+bool gguf_whole(const struct gguf *gguf);
 // A regular file is taken for a GGUF file, a folder isn't.
 bool gguf_is_file(const char *path);
 

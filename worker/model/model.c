@@ -182,7 +182,7 @@ static err_id open_tensors(struct model *m, const char *folder, struct error *e)
     TRY(audit_report(&a, e));
     note_extras(m, a.used);
     add_weights_to_fingerprint(m);
-    return ERR_NONE;
+    return tensor_set_check(m->tensors, e);
 }
 
 // ---- JSON files ----
@@ -270,6 +270,10 @@ void model_close(struct model **model) {
     free((*model)->folder);
     free(*model);
     *model = NULL;
+}
+
+err_id model_check(const struct model *m, struct error *e) {
+    return m->tensors == NULL ? ERR_NONE : tensor_set_check(m->tensors, e);
 }
 
 const char *model_folder(const struct model *m) { return m->folder; }

@@ -23,6 +23,9 @@ err_id model_open(const char *folder, struct model **model, struct error *e);
 // As model_open, but without tensors: config.json and generation_config.json alone.
 err_id model_open_config(const char *folder, struct model **model, struct error *e);
 void model_close(struct model **model);
+// ERR_MODEL_FILES: a file was cut off or its disk failed since it was opened, and zeros were read. To be asked after reading
+// tensors.
+err_id model_check(const struct model *model, struct error *e);
 
 // The folder it was opened from, as an absolute path where that can be told.
 const char *model_folder(const struct model *model);

@@ -3,14 +3,11 @@
 // both must agree with the headers.
 #include "worker/model/tensor_set.h"
 #include <dirent.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 #include "common/base/check.h"
@@ -139,17 +136,10 @@ static err_id read_header(struct tensor_set *set, const struct mapped *f, struct
 static err_id map_file(struct tensor_set *set, const char *folder, const char *name, struct error *e) {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) {
-        if (fd >= 0) close(fd);
-        return error_set(e, ERR_MODEL_FILES, "%.300s is missing, empty or can't be read", path);
-    }
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return error_set(e, ERR_SYSTEM, "%.300s can't be mapped into memory: %m", path);
+    struct file_map map;
+    TRY(file_map_open(path, &map, e));
     set->files = xrealloc(set->files, (set->n_files + 1) * sizeof *set->files);
-    set->files[set->n_files++] = (struct mapped){xstrdup(name), p, (uint64_t)st.st_size};
+    set->files[set->n_files++] = (struct mapped){xstrdup(name), map.bytes, map.size, map};
     return read_header(set, &set->files[set->n_files - 1], e);
 }
 

@@ -25,6 +25,9 @@ struct tensor_set;
 // Maps the tensors of a folder or a GGUF file. ERR_MODEL_FILES names the file and what is wrong with it.
 err_id tensor_set_open(const char *path, struct tensor_set **set, struct error *e);
 void tensor_set_close(struct tensor_set **set);
+// ERR_MODEL_FILES: a file was cut off or its disk failed since it was opened, and zeros were read. To be asked after
+// reading.
+err_id tensor_set_check(const struct tensor_set *set, struct error *e);
 const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name);
 // Gives every two-dimensional F8_E4M3 tensor X.weight the tensor X.weight_scale_inv as its scale.
 void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]);

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <xxhash.h>
 #include "common/base/buf.h"
 #include "common/base/check.h"
@@ -48,7 +47,7 @@ void tensor_set_close(struct tensor_set **set) {
     if (s == NULL) return;
     for (uint64_t i = 0; i < s->n_tensors; i++) free(s->tensors[i].name);
     for (uint32_t i = 0; i < s->n_files; i++) {
-        munmap((void *)s->files[i].bytes, s->files[i].size);
+        file_map_close(&s->files[i].map);
         free(s->files[i].name);
     }
     gguf_close(&s->gguf);
@@ -56,6 +55,18 @@ void tensor_set_close(struct tensor_set **set) {
     free(s->files);
     free(s);
     *set = NULL;
+}
+
+err_id tensor_set_check(const struct tensor_set *set, struct error *e) {
+    const char *broken = set->gguf != NULL && !gguf_whole(set->gguf) ? set->source : NULL;
+    for (uint32_t i = 0; i < set->n_files && broken == NULL; i++) {
+        if (!file_map_whole(&set->files[i].map)) broken = set->files[i].name;
+    }
+    if (broken == NULL) return ERR_NONE;
+    return error_set(e, ERR_MODEL_FILES,
+                     "%.200s could not be read to its end: it was cut off while it was read, or its disk fails; "
+                     "start again when it is whole",
+                     broken);
 }
 
 const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name) {

@@ -1,5 +1,6 @@
 // What a tensor set is made of: for the files that fill it (safetensors.c, tensors_gguf.c) and tensor_set.c.
 #pragma once
+#include "common/sys/file_map.h"
 #include "worker/gguf/gguf.h"
 #include "worker/model/safetensors.h"
 
@@ -7,6 +8,7 @@ struct mapped {
     char *name; // inside the folder
     const uint8_t *bytes;
     uint64_t size;
+    struct file_map map;
 };
 
 struct tensor_set {

@@ -314,9 +314,9 @@ err_id weights_load(struct weights *w, const struct weights_load *load, struct e
     walk(&k);
     k.used = k.total;
     report(&k);
-    if (!k.cancelled) return ERR_NONE;
-    weights_fini(w);
-    return error_set(e, ERR_CANCELLED, "loading was given up");
+    err_id id = k.cancelled ? error_set(e, ERR_CANCELLED, "loading was given up") : model_check(load->model, e);
+    if (id != ERR_NONE) weights_fini(w);
+    return id;
 }
 
 void weights_fini(struct weights *w) {

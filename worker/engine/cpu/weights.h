@@ -1,6 +1,7 @@
-// A shard's weights in the kernels' layouts, in one allocation. Each matrix stays in the form that its file has (forms.h) but
-// for the router and FP8 (whose values are multiplied by their block's scale here once and for all), which become fp32: so
-// nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form only.
+// A shard's weights in the kernels' layouts, in one allocation. Each matrix stays in the form that its file has (forms.h)
+// but for the router and FP8 (whose values are multiplied by their block's scale here once and for all), which become fp32:
+// so nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form
+// only.
 #pragma once
 #include "worker/engine/cpu/forms.h"
 #include "worker/engine/cpu/pool.h"
@@ -53,7 +54,7 @@ struct weights_load {
 
 // Bytes that weights_load will take. Without tensors (a config alone) as if all were bf16.
 uint64_t weights_bytes(const struct model *model, const struct model_spec *spec, uint32_t first, uint32_t end);
-// ERR_CANCELLED when progress says so, ERR_SYSTEM when memory is refused.
+// ERR_CANCELLED when progress says so, ERR_SYSTEM when memory is refused, ERR_MODEL_FILES when a file could not be read.
 err_id weights_load(struct weights *w, const struct weights_load *load, struct error *e);
 void weights_fini(struct weights *w);
 // Token's embedding as fp32.

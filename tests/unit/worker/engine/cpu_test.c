@@ -2,8 +2,11 @@
 // moved. (That they are the right logits is for tests/e2e, against an independent reference.)
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "common/base/check.h"
 #include "common/base/philox.h"
@@ -397,6 +400,25 @@ static void an_aborted_engine_serves_again_after_quiesce(void **state) {
     fixture_end(&f);
 }
 
+// Whoever copies a model over another cuts the mapped file under a worker that loads.
+static void a_model_that_is_cut_off_while_it_is_loaded_is_refused(void **state) {
+    for (uint32_t eighth = 0; eighth < 8; eighth++) {
+        struct fixture f = fixture(tiny_v3, TINY_F32, UINT32_MAX);
+        struct engine *engine;
+        struct stat st;
+        struct error e = {0};
+        char path[300];
+        snprintf(path, sizeof path, "%s/model.safetensors", f.folder);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(cpu_backend.create(&f.opts, NULL, &engine, &e), ERR_NONE);
+        assert_int_equal(truncate(path, st.st_size / 8 * eighth), 0);
+        assert_int_equal(cpu_backend.load(engine, NULL, NULL, &e), ERR_MODEL_FILES);
+        assert_non_null(strstr(error_text(&e), "model.safetensors could not be read to its end"));
+        cpu_backend.destroy(&engine);
+        fixture_end(&f);
+    }
+}
+
 static bool count_progress(void *context, struct engine_load_progress p) {
     uint64_t *seen = context;
     assert_true(p.bytes_done >= seen[0] && p.bytes_done <= p.bytes_total);
@@ -462,6 +484,7 @@ int main(void) {
         cmocka_unit_test(two_steps_in_flight_give_the_same_tokens),
         cmocka_unit_test(copied_blocks_hold_what_the_originals_held),
         cmocka_unit_test(an_aborted_engine_serves_again_after_quiesce),
+        cmocka_unit_test(a_model_that_is_cut_off_while_it_is_loaded_is_refused),
         cmocka_unit_test(loading_tells_its_progress_and_can_be_given_up),
         cmocka_unit_test(what_does_not_fit_is_refused_with_a_sentence),
     };
