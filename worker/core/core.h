@@ -41,9 +41,10 @@ struct worker_core {
     struct streams streams;
     struct scheduler scheduler;
     struct step_model model;
-    ms_t streams_due;    // the earliest time at which some stream wants core_tick_streams()
-    ms_t step_done_at;   // the last step was answered
-    float answer_tokens; // mean length of answers, learned
+    uint32_t lone_step_us; // first guess; 0: none
+    ms_t streams_due;      // the earliest time at which some stream wants core_tick_streams()
+    ms_t step_done_at;     // the last step was answered
+    float answer_tokens;   // mean length of answers, learned
     struct worker_counters counters;
 };
 

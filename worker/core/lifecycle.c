@@ -28,7 +28,7 @@ void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprin
                                 ms_t now) {
     core_enter(core, now);
     snprintf(core->options.info.fingerprint, sizeof core->options.info.fingerprint, "%s", fingerprint);
-    step_model_guess(&core->model, prefill_rate, decode_rate);
+    step_model_guess(&core->model, prefill_rate, decode_rate, core->lone_step_us);
     core->progress = 1;
     core->eta_ms = 0;
     status_touch(core, STATUS_INFO | STATUS_RATES);

@@ -15,11 +15,17 @@
 
 void step_model_init(struct step_model *m, uint32_t rows_max, uint32_t tokens_max) {
     *m = (struct step_model){.scale = {1, rows_max ? rows_max : 1, tokens_max ? tokens_max : 1}};
-    step_model_guess(m, FIRST_RATE, FIRST_RATE);
+    step_model_guess(m, FIRST_RATE, FIRST_RATE, 0);
 }
 
-void step_model_guess(struct step_model *m, float prefill_rate, float decode_rate) {
+void step_model_guess(struct step_model *m, float prefill_rate, float decode_rate, uint32_t lone_us) {
     if (decode_rate > 0) m->theta[1] = 1e6 * m->scale[1] / (double)decode_rate;
+    if (decode_rate > 0 && lone_us > 0 && m->scale[1] > 1) { // t(1 row) = θ0 + θ1 / scale, t(all) = θ0 + θ1
+        double all = m->theta[1], lone = lone_us < all ? lone_us : all;
+        m->theta[0] = (lone * m->scale[1] - all) / (m->scale[1] - 1);
+        if (!(m->theta[0] > FLOOR_US)) m->theta[0] = FLOOR_US;
+        m->theta[1] = all - m->theta[0] > FLOOR_US ? all - m->theta[0] : FLOOR_US;
+    }
     if (prefill_rate > 0) m->theta[2] = 1e6 * m->scale[2] / (double)prefill_rate;
     memset(m->moments, 0, sizeof m->moments);
     memset(m->targets, 0, sizeof m->targets);

@@ -14,8 +14,9 @@ struct step_model {
 
 // rows_max: sequences that a step may hold; tokens_max: tokens that it may hold.
 void step_model_init(struct step_model *m, uint32_t rows_max, uint32_t tokens_max);
-// What to believe until something was measured: tokens per second. Rates that are not positive leave things alone.
-void step_model_guess(struct step_model *m, float prefill_rate, float decode_rate);
+// What to believe until something was measured: tokens per second, and the time of a step that decodes one row (0: all of
+// its time grows with the rows). Rates that are not positive leave things alone.
+void step_model_guess(struct step_model *m, float prefill_rate, float decode_rate, uint32_t lone_us);
 void step_model_learn(struct step_model *m, uint32_t decode_rows, uint32_t prefill_tokens, uint32_t took_us);
 // Tokens per second: 1/c, and rows_max rows decoded at once. Always positive and finite.
 float step_model_prefill_rate(const struct step_model *m);

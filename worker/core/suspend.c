@@ -39,6 +39,8 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
     core_leave(core);
 }
 
+void worker_core_lone_step(struct worker_core *core, uint32_t us) { core->lone_step_us = us; }
+
 void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now) {
     core_enter(core, now);
     core->scheduler.group_epoch = epoch;

@@ -213,6 +213,9 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
                            uint32_t took_us, ms_t now) {
     core_enter(core, now);
     if (core->life == LIFECYCLE_FAILED) return;
+    // In a pipeline the steps under way answer one after the other: together they are one round, in which every running
+    // answer grows by a token. What is learned is how long a round takes, whether one micro-batch makes it up or several.
+    uint32_t round = core->scheduler.micro_batches > 1 ? core->scheduler.n_plans : 1;
     const struct pending_plan *plan = scheduler_pop(&core->scheduler, step);
     uint32_t next = 0;
     for (uint32_t i = 0; i < plan->n_entries; i++) {
@@ -231,7 +234,8 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
     }
     CHECK(next == n);
     if (plan->decode_rows + plan->prefill_tokens > 0)
-        step_model_learn(&core->model, plan->decode_rows, plan->prefill_tokens, bounded_us(core, plan, took_us));
+        step_model_learn(&core->model, round * plan->decode_rows, round * plan->prefill_tokens,
+                         round * bounded_us(core, plan, took_us));
     core->step_done_at = core->now;
     if (plan->prefill_tokens > 0) status_touch(core, STATUS_LOAD);
     status_age(core, STATUS_LOAD | STATUS_RATES | STATUS_COUNTERS);

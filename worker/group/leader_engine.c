@@ -303,10 +303,11 @@ static uint32_t step_rows(struct engine *engine, uint64_t step) {
     return 0;
 }
 
-// With all stages at work a step takes as long as the slowest of them, and they were made about equal.
+// Through all stages, which were made about equal.
 static uint32_t step_cost_us(struct engine *engine, const struct engine_load *work) {
     struct leader_engine *g = leader_of(engine);
-    return g->comm->inner->step_cost_us(g->local, work);
+    uint64_t us = (uint64_t)g->comm->inner->step_cost_us(g->local, work) * g->comm->stages;
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
 static void quiesce(struct engine *engine) {

@@ -61,6 +61,7 @@ struct engine_thread {
     struct engine_info info;
     char fingerprint[ENGINE_FINGERPRINT_MAX];
     float prefill_rate, decode_rate;
+    uint32_t lone_step_us;
 };
 
 static void emit(struct engine_thread *t, const struct engine_event *event) {
@@ -86,6 +87,8 @@ static void measure_rates(struct engine_thread *t) {
     uint32_t rows = t->info.limits.caps.rows, tokens = t->info.limits.batch_tokens;
     struct engine_load decode = {.rows = rows, .tokens = rows, .attended = (uint64_t)rows * 128};
     struct engine_load prefill = {.rows = 1, .tokens = tokens, .attended = (uint64_t)tokens * tokens / 2};
+    struct engine_load lone = {.rows = 1, .tokens = 1, .attended = 128};
+    t->lone_step_us = b->step_cost_us(t->engine, &lone);
     uint32_t decode_us = b->step_cost_us(t->engine, &decode), prefill_us = b->step_cost_us(t->engine, &prefill);
     t->decode_rate = rows * 1e6f / (float)(decode_us ? decode_us : 1);
     t->prefill_rate = tokens * 1e6f / (float)(prefill_us ? prefill_us : 1);
@@ -344,3 +347,5 @@ void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *pl
     t->plan_next = (t->plan_next + 1) % t->n_plans;
     push(t, &c);
 }
+
+uint32_t engine_thread_lone_step_us(const struct engine_thread *t) { return t->lone_step_us; }

@@ -65,6 +65,7 @@ const struct engine_info *engine_thread_info(const struct engine_thread *t);
 const char *engine_thread_fingerprint(const struct engine_thread *t);
 // Expected rates, tokens per second, from the engine's own cost model.
 void engine_thread_rates(const struct engine_thread *t, float *prefill_rate, float *decode_rate);
+uint32_t engine_thread_lone_step_us(const struct engine_thread *t); // expected time of a step that decodes one sequence
 
 // In order. Tokens, params and plan are copied. At most plans_in_flight plans may be unanswered.
 void engine_thread_slot_open(struct engine_thread *t, uint32_t slot, const struct sampling_params *sampling,

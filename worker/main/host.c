@@ -140,6 +140,7 @@ static void serve(struct host *h) {
              h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
              (double)prefill, (double)decode);
     if (h->checkpoints) checkpoints_serve(h->checkpoints, h->engine, text);
+    worker_core_lone_step(h->core, engine_thread_lone_step_us(h->engine));
     worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
 }
 

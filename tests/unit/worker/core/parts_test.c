@@ -99,7 +99,7 @@ static void learn(struct step_model *m, double a, double b, double c, uint32_t r
 static void the_step_model_finds_the_rates_of_mixed_steps(void **state) {
     struct step_model m;
     step_model_init(&m, 32, 512);
-    step_model_guess(&m, 100, 10); // far off
+    step_model_guess(&m, 100, 10, 0); // far off
     for (uint32_t i = 0; i < 400; i++) learn(&m, 2000, 100, 20, i % 33, i % 3 ? (i * 37) % 480 : 0);
     assert_true(fabs(step_model_prefill_rate(&m) - 50000) < 2500);
     assert_true(fabs(step_model_decode_rate(&m) - 32e6 / (2000 + 3200)) < 300);
@@ -121,10 +121,19 @@ static void the_step_model_follows_a_machine_that_slows_down(void **state) {
     assert_true(fabs(step_model_prefill_rate(&m) - 25000) < 2500);
 }
 
+// Single streams say nothing of how a full step fares; the engine's own figures for both ends do.
+static void a_worker_that_saw_only_single_streams_is_not_taken_for_slow(void **state) {
+    struct step_model m;
+    step_model_init(&m, 32, 512);
+    step_model_guess(&m, 50000, 32e6f / 5200, 2100);
+    for (uint32_t i = 0; i < 1000; i++) learn(&m, 2000, 100, 20, 1, i % 60 == 0);
+    assert_true(fabs(step_model_decode_rate(&m) - 32e6 / 5200) < 300);
+}
+
 static void what_the_steps_do_not_show_stays_as_it_was_believed(void **state) {
     struct step_model m;
     step_model_init(&m, 32, 512);
-    step_model_guess(&m, 50000, 6000);
+    step_model_guess(&m, 50000, 6000, 0);
     for (uint32_t i = 0; i < 100000; i++) learn(&m, 2000, 100, 20, 1 + i % 32, 0); // decoding only
     assert_true(fabs(step_model_prefill_rate(&m) - 50000) < 500);
     assert_true(fabs(step_model_decode_rate(&m) - 32e6 / (2000 + 3200)) < 300);
@@ -133,7 +142,7 @@ static void what_the_steps_do_not_show_stays_as_it_was_believed(void **state) {
 static void rates_stay_positive_and_finite_whatever_the_steps_took(void **state) {
     struct step_model m;
     step_model_init(&m, 4, 64);
-    step_model_guess(&m, 0, -1);
+    step_model_guess(&m, 0, -1, 0);
     uint32_t took[] = {0, UINT32_MAX, 1, 0, 0, 1000000, 0};
     for (uint32_t i = 0; i < 5000; i++) {
         step_model_learn(&m, i % 5, (i * 7) % 64, took[i % 7]);
@@ -161,6 +170,7 @@ int main(void) {
         cmocka_unit_test(the_step_model_finds_the_rates_of_mixed_steps),
         cmocka_unit_test(what_costs_nothing_has_the_greatest_rate_that_can_be_told),
         cmocka_unit_test(the_step_model_follows_a_machine_that_slows_down),
+        cmocka_unit_test(a_worker_that_saw_only_single_streams_is_not_taken_for_slow),
         cmocka_unit_test(what_the_steps_do_not_show_stays_as_it_was_believed),
         cmocka_unit_test(rates_stay_positive_and_finite_whatever_the_steps_took),
         cmocka_unit_test(one_stopped_step_does_not_spoil_the_rates),
