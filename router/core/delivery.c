@@ -92,6 +92,7 @@ static void grown(struct router_core *core, struct session *s, uint32_t n, ms_t 
         accepted(core, s);
     }
     suspicion_clear(core, s);
+    s->refusals = 0; // a long answer may outlive many a replica's trouble
     session_load(s, 0, s->load_decode > n ? s->load_decode - n : 0);
     if (s->local)
         core_emit(core, s, SESSION_RECORDS);

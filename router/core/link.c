@@ -108,6 +108,16 @@ static bool is_called(const void *entry, const void *key) {
 
 static uint64_t identity_hash(const struct identity *id) { return hash_bytes(id->name, strlen(id->name), id->kind); }
 
+// A replica's come and go while it lives.
+static void candidate_members(struct candidate *c, const struct msg_hello *m) {
+    free(c->members);
+    c->members = NULL;
+    c->n_members = m->n_members < MEMBERS_MAX ? m->n_members : MEMBERS_MAX;
+    if (c->n_members == 0) return;
+    c->members = xcalloc(c->n_members, sizeof *c->members);
+    memcpy(c->members, m->members, c->n_members * sizeof *c->members);
+}
+
 static struct candidate *candidate_create(struct router_core *core, struct link *link, enum candidate_kind kind,
                                           const struct msg_hello *m) {
     struct candidate *c = xcalloc(1, sizeof *c);
@@ -121,11 +131,6 @@ static struct candidate *candidate_create(struct router_core *core, struct link 
     snprintf(c->router.http, sizeof c->router.http, "%s", m->http);
     snprintf(c->router.zmq, sizeof c->router.zmq, "%s", m->zmq);
     c->router.pid = m->pid;
-    c->n_members = m->n_members < MEMBERS_MAX ? m->n_members : MEMBERS_MAX;
-    if (c->n_members) {
-        c->members = xcalloc(c->n_members, sizeof *c->members);
-        memcpy(c->members, m->members, c->n_members * sizeof *c->members);
-    }
     c->state = LIFECYCLE_STARTING; // until its first status
     c->deadline_at = MS_NEVER;
     c->link = link;
@@ -191,6 +196,7 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
         c = candidate_create(core, link, kind, m);
         if (kind == CANDIDATE_REPLICA) suspicion_acquit(core, m->incarnation);
     }
+    candidate_members(c, m);
     if (kind == CANDIDATE_REPLICA && m->info.model[0]) candidate_learn(core, c, &m->info);
     candidate_refresh(core, c, now);
     return true;

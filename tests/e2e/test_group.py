@@ -13,8 +13,8 @@ from cluster import Cluster, free_port, stream, wait_for
 KILLS = int(os.environ.get("SHOAL_KILLS", "3"))
 FAST = {"leave": "0ms"}  # routers need not linger
 SOAK = "SHOAL_KILLS" in os.environ  # a quiet machine: figures are held to their bars
-PACED = ("--mock-decode-ms", "4", "--max-seqs", "4")
-SLOWER = ("--mock-layers", "2", "--mock-decode-ms", "15", "--max-seqs", "8")  # one process, for when the group, which is preferred, is away
+PACED = ("--mock-decode-ms", "0", "--step-min-ms", "15", "--max-seqs", "4")
+OTHER = ("--mock-layers", "2", "--mock-decode-ms", "0", "--step-min-ms", "30", "--max-seqs", "4")  # one process, as fast as the group
 
 
 def ask(prompt, n, **more):
@@ -58,7 +58,7 @@ def at_work(leader):
     def decoded():
         return leader.metrics()["shoal_worker_decoded_tokens_total"]
     before = decoded()
-    wait_for(lambda: decoded() > before + 120, "the group is at work")
+    wait_for(lambda: decoded() > before + 40, "the group is at work")
 
 
 def up(leader, epoch=0):
@@ -71,11 +71,11 @@ def test_followers_killed_under_load_cost_nothing_and_the_survivors_load_once():
     with Cluster(timers=FAST) as c:
         r = c.router("r1", "north")
         group = c.group("cut", "north", [r], 2, *PACED)
-        c.mock("whole", "north", [r], *SLOWER)
+        c.mock("whole", "north", [r], *OTHER)
         c.wait_ready(r, 2)
-        expected = undisturbed(r, prompts, 120)
+        expected = undisturbed(r, prompts, 40)
         took = []
-        with Streams(r, 8, 120, expected) as load:
+        with Streams(r, 8, 40, expected) as load:
             for i in range(KILLS):
                 at_work(group[0])
                 epoch = group[0].metrics()["shoal_worker_group_epoch"]
@@ -100,8 +100,8 @@ def test_a_group_alone_takes_its_streams_up_again():
         r = c.router("r1", "north")
         group = c.group("cut", "north", [r], 3, *PACED)
         c.wait_ready(r, 1)
-        expected = undisturbed(r, ["a", "b"], 150)
-        with Streams(r, 4, 150, expected) as load:
+        expected = undisturbed(r, ["a", "b"], 50)
+        with Streams(r, 4, 50, expected) as load:
             for stage in (1, 2):
                 at_work(group[0])
                 epoch = group[0].metrics()["shoal_worker_group_epoch"]
@@ -119,10 +119,10 @@ def test_a_follower_that_stands_still_is_left_behind_and_taken_back():
     with Cluster(timers=FAST) as c:
         r = c.router("r1", "north")
         group = c.group("cut", "north", [r], 2, *PACED)
-        c.mock("whole", "north", [r], *SLOWER)
+        c.mock("whole", "north", [r], *OTHER)
         c.wait_ready(r, 2)
-        expected = undisturbed(r, ["a", "b", "c"], 150)
-        with Streams(r, 6, 150, expected) as load:
+        expected = undisturbed(r, ["a", "b", "c"], 50)
+        with Streams(r, 6, 50, expected) as load:
             at_work(group[0])
             epoch = group[0].metrics()["shoal_worker_group_epoch"]
             group[1].kill(signal.SIGSTOP)
@@ -139,10 +139,10 @@ def test_a_leader_killed_finds_followers_that_are_loaded():
     with Cluster(timers=FAST) as c:
         r = c.router("r1", "north")
         group = c.group("cut", "north", [r], 2, *PACED)
-        c.mock("whole", "north", [r], *SLOWER)
+        c.mock("whole", "north", [r], *OTHER)
         c.wait_ready(r, 2)
-        expected = undisturbed(r, ["a", "b", "c"], 120)
-        with Streams(r, 6, 120, expected) as load:
+        expected = undisturbed(r, ["a", "b", "c"], 40)
+        with Streams(r, 6, 40, expected) as load:
             for _ in range(2):
                 at_work(group[0])
                 old = group[0]

@@ -112,6 +112,14 @@ void fake_engine_submit(struct fake_engine *f, uint64_t step, const void *plan, 
     memcpy(f->plans[f->n_plans++].bytes, plan, len);
 }
 
+void fake_engine_empty(struct fake_engine *f) {
+    for (uint32_t i = 0; i < f->n_plans; i++) free(f->plans[i].bytes);
+    for (uint32_t i = 0; i < f->options.limits.slots; i++) f->slots[i].open = false;
+    f->n_plans = 0;
+}
+
+void fake_engine_epoch(struct fake_engine *f, uint32_t epoch) { f->options.limits.group_epoch = epoch; }
+
 uint32_t fake_engine_pending(const struct fake_engine *f) { return f->n_plans; }
 
 uint32_t fake_engine_open_slots(const struct fake_engine *f) {

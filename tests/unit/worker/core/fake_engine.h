@@ -30,6 +30,8 @@ void fake_engine_export(struct fake_engine *f, uint32_t slot, uint32_t n, uint64
 void fake_engine_import(struct fake_engine *f, uint32_t slot, uint32_t n, const uint64_t *entries);
 uint64_t fake_engine_last_step(const struct fake_engine *f);
 bool fake_engine_answered(const struct fake_engine *f, uint64_t step); // it, and all before it
+void fake_engine_empty(struct fake_engine *f);                         // forgets slots and plans, as when a group forms anew
+void fake_engine_epoch(struct fake_engine *f, uint32_t epoch);         // of the plans to come
 uint32_t fake_engine_pending(const struct fake_engine *f);             // unanswered plans
 uint32_t fake_engine_open_slots(const struct fake_engine *f);
 // Runs the oldest plan: the tokens of its sampling rows, in row order. Returns how many.

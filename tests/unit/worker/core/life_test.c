@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 #include "tests/unit/worker/core/world.h"
+#include "worker/core/suspend.h"
 
 static uint32_t long_stream(struct world *w, uint32_t tokens) {
     for (;;) {
@@ -284,6 +285,67 @@ static void a_failed_engine_rejects_everything_and_is_not_called_again(void **st
     world_discard(w);
 }
 
+// A member of the group is gone and comes back: what was under way goes elsewhere, here with the next attempt.
+static void a_suspended_worker_gives_its_streams_back_and_serves_again(void **state) {
+    for (uint32_t micro = 1; micro <= 3; micro++) {
+        struct world_options o = world_defaults();
+        o.plans_in_flight = o.micro_batches = micro;
+        struct world *w = world_create(&o);
+        uint32_t s[6], done = world_generate(w, 1, 4, 2);
+        world_settle(w, 3000);
+        for (uint32_t i = 0; i < 6; i++) s[i] = long_stream(w, 60);
+        world_ask(w, s[0], 1);
+        world_turns(w, 80); // it has got more records than a suspect's
+        for (uint32_t i = 1; i < 6; i++) world_ask(w, s[i], 1);
+        world_turns(w, 4);
+        worker_core_suspended(w->core, "stage 1 of group g was lost", w->now);
+        worker_core_check(w->core);
+        fake_engine_empty(w->engine);
+        assert_int_equal(w->status[1].state, LIFECYCLE_LOADING);
+        uint32_t blamed = 0;
+        for (uint32_t i = 0; i < 6; i++) {
+            assert_true(w->streams[s[i]].rejected);
+            assert_int_equal(w->streams[s[i]].refusal.error.id, ERR_WORKER_LOST);
+            blamed += w->streams[s[i]].refusal.kills;
+        }
+        assert_int_equal(w->streams[s[0]].refusal.kills, 0); // proven
+        assert_in_range(blamed, 1, 3);                       // of those that had a slot, those in an unanswered plan
+        struct worker_counters c = world_counters(w);
+        assert_true(c.plans_in_flight == 0 && c.running == 0 && c.waiting == 0 && c.blocks_free == c.blocks_total);
+        assert_true(c.streams <= 1); // the finished one's log may be kept
+        assert_true(w->streams[done].done);
+        uint32_t t = world_stream(w, 5, 5);
+        world_ask(w, t, 1);
+        assert_int_equal(w->streams[t].refusal.error.id, ERR_UNAVAILABLE);
+        world_turns(w, 50);
+        struct member members[2] = {{.name = "w1", .pid = 1}, {.name = "w1-1", .stage = 1, .pid = 2}};
+        uint32_t hellos = w->n_hellos;
+        worker_core_group(w->core, 9, 2, members, w->now);
+        assert_int_equal(w->n_hellos, hellos + 1);
+        fake_engine_epoch(w->engine, 9);
+        worker_core_ready_to_serve(w->core, "f1", 0, 0, w->now);
+        for (uint32_t i = 0; i < 6; i++) world_ask_next(w, s[i], 1);
+        world_settle(w, 6000);
+        for (uint32_t i = 0; i < 6; i++) world_assert_whole(w, s[i]);
+        world_destroy(w);
+    }
+}
+
+static void a_worker_suspended_in_its_last_minutes_ends_its_notice(void **state) {
+    struct world *w = plain();
+    uint32_t a = long_stream(w, 40);
+    world_ask(w, a, 1);
+    world_turns(w, 5);
+    worker_core_notice(w->core, 60000, w->now);
+    worker_core_suspended(w->core, "stage 1 of group g was lost", w->now);
+    fake_engine_empty(w->engine);
+    assert_true(w->streams[a].rejected);
+    assert_int_equal(worker_core_life(w->core), LIFECYCLE_NOTICED);
+    assert_true(worker_core_idle(w->core));
+    world_settle(w, 3000);
+    world_destroy(w);
+}
+
 static void a_silent_router_is_dead_and_its_streams_go_on(void **state) {
     struct world *w = plain();
     uint32_t a = long_stream(w, 40);
@@ -360,6 +422,8 @@ int main(void) {
         cmocka_unit_test(a_drain_finishes_what_runs_and_takes_nothing_new),
         cmocka_unit_test(at_the_deadline_of_a_drain_the_rest_is_rejected),
         cmocka_unit_test(a_failed_engine_rejects_everything_and_is_not_called_again),
+        cmocka_unit_test(a_suspended_worker_gives_its_streams_back_and_serves_again),
+        cmocka_unit_test(a_worker_suspended_in_its_last_minutes_ends_its_notice),
         cmocka_unit_test(a_silent_router_is_dead_and_its_streams_go_on),
         cmocka_unit_test(a_router_that_restarted_behind_a_link_has_no_streams_there),
         cmocka_unit_test(time_that_goes_backwards_does_no_harm),
