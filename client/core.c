@@ -396,6 +396,11 @@ void core_message(struct client_core *core, int router, const struct msg *m, ms_
     }
 }
 
+void core_notice(struct client_core *core, int router, const struct msg_notice *notice, ms_t now) {
+    struct msg m = {.kind = MSG_NOTICE, .notice = *notice};
+    say(core, router, &m, now);
+}
+
 void core_query(struct client_core *core, int router, ms_t now) {
     struct msg m = {.kind = MSG_QUERY};
     core->routers[router].queries++;

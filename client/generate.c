@@ -281,6 +281,15 @@ static struct shoal_cluster *gather_views(struct shoal *s, uint32_t timeout_ms) 
     return all;
 }
 
+void shoal_notice(struct shoal *s, const char *replica, uint32_t deadline_ms) {
+    pthread_mutex_lock(&s->lock);
+    s->notice = (struct msg_notice){.deadline_ms = deadline_ms};
+    snprintf(s->notice.name, sizeof s->notice.name, "%s", replica);
+    s->notice_wanted = replica[0] != '\0';
+    pthread_mutex_unlock(&s->lock);
+    uv_async_send(&s->wake);
+}
+
 int shoal_cluster(struct shoal *s, uint32_t timeout_ms, struct shoal_cluster **out, struct shoal_failure *why) {
     if (timeout_ms == 0) timeout_ms = CLUSTER_MS;
     pthread_mutex_lock(&s->lock);

@@ -67,6 +67,9 @@ static void take_orders_locked(struct shoal *s, ms_t now) {
         next = c->next;
         if (s->closing || ((struct ticket *)c)->cancelled) core_cancel(&s->core, c, &why, now);
     }
+    for (int i = 0; s->notice_wanted && i < (int)s->core.options.n_routers; i++)
+        if (s->core.routers[i].greeted) core_notice(&s->core, i, &s->notice, now);
+    s->notice_wanted = false;
     for (int i = 0; s->query_wanted && i < (int)s->core.options.n_routers; i++) {
         const struct core_router *r = &s->core.routers[i];
         if (r->greeted && s->views[i] == NULL && r->queries == r->clusters) core_query(&s->core, i, now);

@@ -33,6 +33,8 @@ struct shoal {
     struct ticket *incoming;
     bool closing;
     bool query_wanted;
+    bool notice_wanted;
+    struct msg_notice notice;                 // to all greeted routers
     struct shoal_cluster *views[ROUTERS_MAX]; // last answers, owned; NULL: none yet
     pthread_cond_t view_changed;
     uint32_t callers; // inside shoal_generate or shoal_cluster

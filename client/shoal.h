@@ -152,4 +152,8 @@ void shoal_draw_request_id(char out[SHOAL_REQUEST_ID_SIZE]);
 // What all reachable routers know together, each thing once, as its nearest router sees it. Blocks until all have answered,
 // or timeout_ms (0: 2000) is over and at least one has. 0, or -1 with *why: none has.
 int shoal_cluster(struct shoal *s, uint32_t timeout_ms, struct shoal_cluster **out, struct shoal_failure *why);
+// Asks the routers to tell this replica that it will be taken away after deadline_ms (0: when it has finished), as SIGTERM
+// does. Returns at once, and the word may be lost: repeat it until shoal_cluster() shows the state "noticed". With CURVE,
+// routers pass it on only for an operator's certificate.
+void shoal_notice(struct shoal *s, const char *replica, uint32_t deadline_ms);
 void shoal_cluster_free(struct shoal_cluster *c); // NULL is fine

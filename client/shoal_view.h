@@ -27,6 +27,8 @@ struct shoal_replica_view {
     uint64_t decoded_total, prefilled_total;
     uint32_t n_workers;
     struct shoal_worker *workers;
+    uint32_t deadline_ms;        // noticed, draining: until it is gone; 0: not said
+    char store[SHOAL_NAME_SIZE]; // of checkpoints; empty: none
 };
 struct shoal_cluster {
     uint32_t n_routers, n_replicas;

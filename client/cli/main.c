@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"generate", cmd_generate, "one answer to one prompt"},
     {"proxy", cmd_proxy, "an endpoint on this host for OpenAI clients, that survives the routers' deaths"},
     {"status", cmd_status, "routers, replicas and workers of the cluster"},
+    {"drain", cmd_drain, "tell a worker that it will be taken away, and watch it go"},
     {"key", cmd_key, "API keys: add, list, revoke"},
     {"keygen", cmd_keygen, "make a CURVE certificate"},
     {"demo kill", cmd_demo_kill, "kill a worker in the middle of an answer, and see that nothing is lost"},
@@ -35,7 +36,7 @@ static void print_help(FILE *to) {
 }
 
 static int unknown(const char *word) {
-    const char *names[] = {"chat", "generate", "proxy", "status", "key", "keygen", "demo"};
+    const char *names[] = {"chat", "generate", "proxy", "status", "drain", "key", "keygen", "demo"};
     const char *near = error_nearest(word, names, ARRAY_LEN(names));
     fprintf(stderr, "shoal: there is no command '%s'%s%s%s; shoal --help lists them\n", word, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "");

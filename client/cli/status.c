@@ -42,6 +42,8 @@ static json_t *replica_json(const struct shoal_replica_view *r) {
                   (json_int_t)r->prefilled_total, "fingerprint", r->fingerprint);
     json_object_update(o, more);
     json_decref(more);
+    json_object_set_new(o, "deadline_ms", json_integer(r->deadline_ms));
+    json_object_set_new(o, "store", json_string(r->store));
     return o;
 }
 

@@ -204,3 +204,22 @@ def test_a_second_sigterm_ends_at_once():
         w1.wait_log("worker_noticed")
         w1.kill(signal.SIGTERM)
         assert w1.wait(20) == 0
+
+
+def test_shoal_drain_does_what_sigterm_does(wanted):
+    with Cluster() as c:
+        store = os.path.join(c.dir, "ckpt")
+        r, w1, asked = start_first(c, "--checkpoint-dir", store)
+        c.tiny("w2", "north", [r], "--checkpoint-dir", store)
+        c.wait_ready(r, 2, 60)
+
+        def drain(*args):
+            return subprocess.run([f"{BIN}/shoal", "drain", "--routers", r.zmq, *args], capture_output=True, text=True, timeout=120)
+
+        p = drain("w3")
+        assert p.returncode == 2 and "no worker 'w3'; did you mean 'w" in p.stderr, p.stderr
+        p = drain("w1", "--deadline", "1s")
+        assert p.returncode == 0 and "w1 takes nothing new" in p.stdout and "w1 is gone after" in p.stdout, (p.stdout, p.stderr)
+        assert w1.wait(60) == 0
+        finish(asked, wanted)
+        assert r.metrics()["shoal_router_moves_total"] == N
