@@ -225,6 +225,7 @@ void session_park(struct router_core *core, struct session *s, ms_t now) {
     s->requester = NULL;
     stream_tx_detach(&s->tx);
     s->give_up_at = now + (s->request.keep || s->relayed ? PARK_KEEP_MS : PARK_MS);
+    if (core->options.bug == ROUTER_BUG_PARKED_FOR_EVER) s->give_up_at = MS_NEVER;
     session_arm(core, s);
 }
 

@@ -29,7 +29,14 @@ struct router_deployment_share {
 };
 
 // Deliberate bugs, so that tests can prove that the simulator catches them. 0 in everything that ships.
-enum router_bug { ROUTER_BUG_NONE = 0, ROUTER_BUG_OFFSET_RULE, ROUTER_BUG_STALE_ATTEMPT, ROUTER_BUG_QUEUE_RESERVATION };
+enum router_bug {
+    ROUTER_BUG_NONE = 0,
+    ROUTER_BUG_OFFSET_RULE,       // see stream_rx.h
+    ROUTER_BUG_STALE_ATTEMPT,     // see stream_rx.h
+    ROUTER_BUG_QUEUE_RESERVATION, // who leaves the queue unserved stays counted
+    ROUTER_BUG_PARKED_FOR_EVER,   // a stream whose requester is gone waits for it without an end
+    ROUTER_BUG_ATTEMPT_AGAIN,     // the next attempt has the number of the last one
+};
 
 // Points of common/base/buggify.h: what a router may do at any time, though it rarely has a reason to.
 enum router_odd {

@@ -215,7 +215,8 @@ static void put(struct router_core *core, struct session *s, struct offer *o, ms
 void session_place(struct router_core *core, struct session *s, struct offer *o, ms_t now) {
     move_check_lease(s, now);
     struct route_request r = session_route_request(s, now);
-    if (!s->relayed) s->attempt.counter++;
+    bool same = core->options.bug == ROUTER_BUG_ATTEMPT_AGAIN && s->placed_before;
+    if (!s->relayed && !same) s->attempt.counter++;
     put(core, s, o, now);
     s->suspicion.unproven = r.apart && o->candidate->kind == CANDIDATE_REPLICA;
     o->candidate->unproven += s->suspicion.unproven;

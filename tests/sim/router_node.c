@@ -231,10 +231,14 @@ static void draw_options(struct router_node *n, struct router_core_options *o) {
     o->status_full_ms = p->status_full_ms;
     o->seed = rng_u64(&w->shell_rng);
     o->buggify = node_buggify(&n->node, p->router_odd);
-    o->bug = w->options->bug == SIM_BUG_OFFSET        ? ROUTER_BUG_OFFSET_RULE
-             : w->options->bug == SIM_BUG_STALE       ? ROUTER_BUG_STALE_ATTEMPT
-             : w->options->bug == SIM_BUG_RESERVATION ? ROUTER_BUG_QUEUE_RESERVATION
-                                                      : ROUTER_BUG_NONE;
+    static const enum router_bug bugs[SIM_BUG_COUNT] = {
+        [SIM_BUG_OFFSET] = ROUTER_BUG_OFFSET_RULE,
+        [SIM_BUG_STALE] = ROUTER_BUG_STALE_ATTEMPT,
+        [SIM_BUG_RESERVATION] = ROUTER_BUG_QUEUE_RESERVATION,
+        [SIM_BUG_PARKED] = ROUTER_BUG_PARKED_FOR_EVER,
+        [SIM_BUG_ATTEMPT] = ROUTER_BUG_ATTEMPT_AGAIN,
+    };
+    o->bug = bugs[w->options->bug];
 }
 
 static void start(struct node *node) {

@@ -230,9 +230,12 @@ static void start(struct node *node) {
     o->lease_ms = p->lease_ms;
     if (p->n_stores) memcpy(o->info.store, n->store_name, NAME_SIZE);
     o->buggify = node_buggify(node, p->worker_odd);
-    o->bug = w->options->bug == SIM_BUG_RESEND        ? WORKER_BUG_RESEND_IGNORED
-             : w->options->bug == SIM_BUG_DOUBLE_FREE ? WORKER_BUG_DOUBLE_FREE
-                                                      : WORKER_BUG_NONE;
+    static const enum worker_bug bugs[SIM_BUG_COUNT] = {
+        [SIM_BUG_RESEND] = WORKER_BUG_RESEND_IGNORED, [SIM_BUG_DOUBLE_FREE] = WORKER_BUG_DOUBLE_FREE,
+        [SIM_BUG_SPLICE] = WORKER_BUG_SPLICE,         [SIM_BUG_RESTORE] = WORKER_BUG_RESTORE_FAILED,
+        [SIM_BUG_EPOCH] = WORKER_BUG_OLD_EPOCH,
+    };
+    o->bug = bugs[w->options->bug];
     struct worker_hooks hooks = {
         n, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
     struct sink sink = node_sink(node);

@@ -114,9 +114,10 @@ static void attach(struct worker_core *core, struct link *link, struct stream *s
 
 // May a later attempt go on with this stream instead of a new one? If it asks for the same, nothing went wrong here, and the
 // records that it brings are a beginning of the log.
-static bool agrees(const struct stream *s, const struct msg_generate *g) {
+static bool agrees(const struct worker_core *core, const struct stream *s, const struct msg_generate *g) {
     if (s->request != generate_asks(g) || g->records.count > record_log_count(s->log)) return false;
     if (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS) return false;
+    if (core->options.bug == WORKER_BUG_SPLICE) return true;
     for (uint32_t i = 0; i < g->records.count; i++)
         if (records_get(&g->records, i).token != record_log_get(s->log, i).token) {
             RARE_MARK(records_differ);
@@ -157,7 +158,7 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
         say_superseded(core, link->id, &g->key, &g->attempt, &s->tx.attempt);
         return;
     }
-    if (s != NULL && agrees(s, g)) {
+    if (s != NULL && agrees(core, s, g)) {
         take_over(core, link, s, &g->attempt, g->deadline_ms, g->records.count);
         return;
     }

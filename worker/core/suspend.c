@@ -43,7 +43,7 @@ void worker_core_lone_step(struct worker_core *core, uint32_t us) { core->lone_s
 
 void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now) {
     core_enter(core, now);
-    core->scheduler.group_epoch = epoch;
+    if (core->options.bug != WORKER_BUG_OLD_EPOCH) core->scheduler.group_epoch = epoch;
     core->options.n_members = n < MEMBERS_MAX ? n : MEMBERS_MAX;
     memcpy(core->options.members, members, core->options.n_members * sizeof *members);
     for (uint32_t i = 0; i < core->links.count; i++)

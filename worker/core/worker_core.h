@@ -20,7 +20,14 @@
 struct worker_core;
 
 // Deliberate bugs for the simulator's tests. 0 in everything that ships.
-enum worker_bug { WORKER_BUG_NONE = 0, WORKER_BUG_RESEND_IGNORED, WORKER_BUG_DOUBLE_FREE };
+enum worker_bug {
+    WORKER_BUG_NONE = 0,
+    WORKER_BUG_RESEND_IGNORED, // Resend, and retransmission
+    WORKER_BUG_DOUBLE_FREE,    // a block of a sequence that was cut short is freed twice
+    WORKER_BUG_SPLICE,         // a later attempt takes a stream over whatever its records are
+    WORKER_BUG_RESTORE_FAILED, // a checkpoint that could not be loaded counts as loaded
+    WORKER_BUG_OLD_EPOCH,      // a group that has formed again gets plans of its old epoch
+};
 
 // Points of common/base/buggify.h: what a worker may do at any time, though it rarely has a reason to.
 enum worker_odd {
