@@ -110,7 +110,8 @@ void http_conn_refuse(struct http_conn *c, int status, const struct error *e) {
     http_head_write(c->server,
                     &(struct http_head){.status = status,
                                         .content_type = o->render_error ? "application/json" : "text/plain",
-                                        .length = (int64_t)body.len},
+                                        .length = (int64_t)body.len,
+                                        .added = c->x ? &c->x->added : NULL},
                     &c->out);
     if (!head) buf_append(&c->out, body.data, body.len);
     buf_free(&body);

@@ -100,6 +100,11 @@ static int on_headers_complete(http_parser *parser) {
     parser->upgrade = 0; // an offer to speak another protocol is declined by answering in this one
     if (parser->content_length != UINT64_MAX && parser->content_length > o->body_bytes_max)
         return refuse(c, 413, ERR_TOO_LARGE, "the body is longer than %u bytes", o->body_bytes_max);
+    bool has_body = parser->flags & F_CHUNKED || (parser->content_length != UINT64_MAX && parser->content_length > 0);
+    if (has_body && o->on_head && o->on_head(o->ctx, x, &c->error) != ERR_NONE) {
+        c->refusal = error_info(c->error.id)->http_status;
+        return -1;
+    }
     const char *expect = http_header(x, "expect");
     if (expect && strcasecmp(expect, "100-continue") == 0 && !x->http10) {
         buf_str(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");

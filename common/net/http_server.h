@@ -43,6 +43,9 @@ struct http_server_options {
     const char *headers;        // added to every answer, also to errors: whole lines ending in \r\n; NULL: none. Copied
     void *ctx;
     void (*on_request)(void *ctx, struct http_exchange *x);
+    // A request's head is complete and it brings a body: anything but ERR_NONE refuses it, with *e, before the body is read,
+    // and closes the connection. It may add headers to that answer and do nothing else with x. NULL: all are read.
+    err_id (*on_head)(void *ctx, struct http_exchange *x, struct error *e);
     // Renders the body of an error that the server itself answers, as JSON. status may differ from the id's own (408).
     void (*render_error)(void *ctx, int status, const struct error *e, struct buf *body);
 };
@@ -67,7 +70,7 @@ const char *http_path(const struct http_exchange *x);   // "/v1/models": runs of
 const char *http_query(const struct http_exchange *x);  // without '?'; "" when there is none
 const char *http_header(const struct http_exchange *x, const char *name); // any case; the first of that name; NULL: none
 bool http_header_at(const struct http_exchange *x, uint32_t i, const char **name, const char **value); // false: no more
-const char *http_body(const struct http_exchange *x, size_t *len);        // never NULL; a zero byte follows
+const char *http_body(const struct http_exchange *x, size_t *len); // never NULL; a zero byte follows
 
 // Who is told what while the handler has the exchange. Each may be NULL. Set it before returning from on_request.
 struct http_watch {

@@ -182,6 +182,16 @@ static void dispatch(struct front *f, struct http_exchange *x, const struct endp
     front_error(f, x, &e, 0);
 }
 
+// Who has no key does not get to send a body either.
+static err_id on_api_head(void *ctx, struct http_exchange *x, struct error *e) {
+    struct front *f = ctx;
+    const char *authorization = http_header(x, "Authorization");
+    struct guard_caller who;
+    err_id id = guard_identify(f->options.guard, authorization, &who, e);
+    if (id == ERR_UNAUTHENTICATED) http_add_header(x, "WWW-Authenticate", guard_challenge(authorization));
+    return id;
+}
+
 static void on_api(void *ctx, struct http_exchange *x) { dispatch(ctx, x, api_rows, ARRAY_LEN(api_rows)); }
 static void on_admin(void *ctx, struct http_exchange *x) { dispatch(ctx, x, admin_rows, ARRAY_LEN(admin_rows)); }
 static void on_metrics(void *ctx, struct http_exchange *x) { dispatch(ctx, x, metrics_rows, ARRAY_LEN(metrics_rows)); }
@@ -206,6 +216,7 @@ static err_id serve(struct front *f, const char *address, void (*on_request)(voi
         .headers = headers,
         .ctx = f,
         .on_request = on_request,
+        .on_head = on_request == on_api ? on_api_head : NULL,
         .render_error = render_error,
     };
     return http_server_create(&o, out, e);

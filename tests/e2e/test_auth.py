@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 
 import openai
 import pytest
@@ -49,6 +50,16 @@ def test_http_without_a_right_key_is_401_in_openais_form(keyed, method, path):
         if method != "HEAD":
             e = json.loads(body)["error"]
             assert e["code"] == "invalid_api_key" and e["type"] == "invalid_request_error" and e["message"]
+
+
+def test_who_has_no_key_does_not_get_to_send_a_body(keyed):
+    _, r, keys = keyed
+    for path in ("/v1/completions", "/nothing-here"):
+        with socket.create_connection((r.host, r.port), timeout=60) as s:
+            s.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n".encode() + b"x" * 1000)
+            answer = s.recv(65536)  # although 8 MB are still to come
+        assert answer.startswith(b"HTTP/1.1 401 ") and b"WWW-Authenticate: Bearer" in answer
+    assert r.request("POST", "/v1/completions", {**HI, "prompt": "x" * 100000}, bearer(keys["shop"]))[0] in (200, 400)
 
 
 def test_health_needs_no_key(keyed):

@@ -310,6 +310,41 @@ static void a_destroyed_server_leaves_nothing_behind(void **state) {
     world_close(&w);
 }
 
+static err_id needs_a_pass(void *ctx, struct http_exchange *x, struct error *e) {
+    if (http_header(x, "Pass")) return ERR_NONE;
+    http_add_header(x, "WWW-Authenticate", "Pass");
+    return error_set(e, ERR_UNAUTHENTICATED, "no pass");
+}
+
+static void a_body_can_be_refused_by_its_head_before_it_is_read(void **state) {
+    static const char *const refused[] = {
+        "POST /later HTTP/1.1\r\nContent-Length: 5000000\r\n\r\nnever sent to its end",
+        "POST /later HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        "POST /later HTTP/1.1\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n",
+    };
+    struct http_world w;
+    struct http_server_options o = {.address = "127.0.0.1:0", .on_head = needs_a_pass};
+    world_open(&w, &o);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct http_client c;
+        client_open(&c, &w.loop, http_server_address(w.server));
+        client_say(&c, refused[i]);
+        client_expect(&c, "no pass", 1);
+        assert_int_equal(strncmp(c.got.data, "HTTP/1.1 401 ", 13), 0);
+        assert_int_equal(client_count(&c, "WWW-Authenticate: Pass\r\n"), 1);
+        assert_int_equal(client_count(&c, "100 Continue"), 0);
+        client_close(&c);
+    }
+    struct http_client c;
+    client_open(&c, &w.loop, http_server_address(w.server));
+    client_say(&c, "GET /a HTTP/1.1\r\n\r\n"); // no body: the handler's
+    client_expect(&c, "GET /a? ", 1);
+    client_say(&c, "POST /b HTTP/1.1\r\nPass: yes\r\nContent-Length: 3\r\n\r\nabc");
+    client_expect(&c, "POST /b? abc", 1);
+    client_close(&c);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(garbage_gets_400_and_the_server_goes_on),
@@ -328,6 +363,7 @@ int main(void) {
         cmocka_unit_test(connections_over_the_maximum_get_503),
         cmocka_unit_test(connect_is_refused),
         cmocka_unit_test(a_destroyed_server_leaves_nothing_behind),
+        cmocka_unit_test(a_body_can_be_refused_by_its_head_before_it_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
