@@ -20,16 +20,25 @@ struct session_view session_view(const struct session *s) {
     };
 }
 
-static void count_replicas(const struct deployment *d, uint32_t *ready, uint32_t *total) {
-    for (uint32_t i = 0; i < d->n_pools; i++) {
-        const struct pool *p = d->pools[i];
-        for (uint32_t k = 0; k < p->n_offers; k++) {
-            const struct offer *o = p->offers[k];
-            bool replica = o->candidate->kind == CANDIDATE_REPLICA;
-            *total += replica ? 1 : o->status.replicas_total;
-            if (o->usable) *ready += replica ? 1 : o->status.replicas_ready;
+// Several peers of a region speak of the same replicas.
+static void count_region(const struct pool *p, uint32_t *ready, uint32_t *total) {
+    uint32_t told_ready = 0, told_total = 0;
+    for (uint32_t i = 0; i < p->n_offers; i++) {
+        const struct offer *o = p->offers[i];
+        if (o->candidate->kind == CANDIDATE_REPLICA) {
+            *total += 1;
+            *ready += o->usable;
+            continue;
         }
+        if (o->status.replicas_total > told_total) told_total = o->status.replicas_total;
+        if (o->usable && o->status.replicas_ready > told_ready) told_ready = o->status.replicas_ready;
     }
+    *ready += told_ready;
+    *total += told_total;
+}
+
+static void count_replicas(const struct deployment *d, uint32_t *ready, uint32_t *total) {
+    for (uint32_t i = 0; i < d->n_pools; i++) count_region(d->pools[i], ready, total);
 }
 
 uint32_t router_core_models(const struct router_core *core, struct model_view *out, uint32_t max) {
