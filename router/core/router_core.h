@@ -6,10 +6,10 @@
 // Outputs are called from inside an event call. They must not call back into the core: note what happened, act afterwards.
 // A link that turns out to be gone is reported by router_core_link_closed() in the next turn.
 #pragma once
-#include "common/base/buggify.h"
 #include "common/base/message.h"
 #include "common/delivery/link_health.h"
 #include "common/delivery/stream_tx.h"
+#include "router/core/odd.h"
 
 struct router_core;
 struct session; // one stream that this router serves; opaque, see session_view()
@@ -26,29 +26,6 @@ struct router_deployment_share {
     float share; // relative, among the deployments of the model
     uint32_t n_aliases;
     char aliases[ALIASES_MAX][NAME_SIZE];
-};
-
-// Deliberate bugs, so that tests can prove that the simulator catches them. 0 in everything that ships.
-enum router_bug {
-    ROUTER_BUG_NONE = 0,
-    ROUTER_BUG_OFFSET_RULE,       // see stream_rx.h
-    ROUTER_BUG_STALE_ATTEMPT,     // see stream_rx.h
-    ROUTER_BUG_QUEUE_RESERVATION, // who leaves the queue unserved stays counted
-    ROUTER_BUG_PARKED_FOR_EVER,   // a stream whose requester is gone waits for it without an end
-    ROUTER_BUG_ATTEMPT_AGAIN,     // the next attempt has the number of the last one
-};
-
-// Points of common/base/buggify.h: what a router may do at any time, though it rarely has a reason to.
-enum router_odd {
-    ROUTER_ODD_REFUSE,    // refuses a request as if it were overloaded
-    ROUTER_ODD_HEARTBEAT, // says something long before it must
-    ROUTER_ODD_SUSPECT,   // takes a link for silent
-    ROUTER_ODD_ANY_OFFER, // takes another candidate than the best
-    ROUTER_ODD_MOVE,      // takes a stream off its candidate and places it again
-    ROUTER_ODD_SYNC,      // asks where a stream stands
-    ROUTER_ODD_RESEND,    // asks again for records that it has
-    ROUTER_ODD_ACK,       // acknowledges at once
-    ROUTER_ODD_COUNT
 };
 
 struct router_core_options {
