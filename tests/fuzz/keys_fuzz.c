@@ -44,7 +44,8 @@ static void mutate(struct buf *text, uint64_t *seed) {
         break;
     default: // twice
         if (text->len == 0 || text->len > 4096) break;
-        memcpy(buf_reserve(text, text->len), text->data, text->len);
+        buf_reserve(text, text->len); // may move it
+        memcpy(text->data + text->len, text->data, text->len);
         text->len *= 2;
     }
 }

@@ -79,7 +79,7 @@ static int by_age(const void *a, const void *b) {
 static size_t group_files(struct listing *l, struct group **groups) {
     size_t n = 0;
     *groups = xcalloc(l->n ? l->n : 1, sizeof **groups);
-    qsort(l->files, l->n, sizeof *l->files, by_name);
+    if (l->n > 0) qsort(l->files, l->n, sizeof *l->files, by_name);
     for (size_t i = 0; i < l->n; i++) {
         const struct file *f = &l->files[i];
         bool more = i > 0 && strncmp(f->name, l->files[i - 1].name, CHECKPOINT_HANDLE_SIZE - 1) == 0;

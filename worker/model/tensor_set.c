@@ -127,7 +127,7 @@ void tensor_set_fingerprint(const struct tensor_set *set, char text[33]) {
         hash_file(state, &f);
     }
     struct mapped *files = xmalloc((set->n_files + 1) * sizeof *files);
-    memcpy(files, set->files, set->n_files * sizeof *files);
+    for (uint32_t i = 0; i < set->n_files; i++) files[i] = set->files[i];
     qsort(files, set->n_files, sizeof *files, by_file_name);
     for (uint32_t i = 0; i < set->n_files; i++) hash_file(state, &files[i]);
     free(files);
