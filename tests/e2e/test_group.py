@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from cluster import Cluster, free_port, stream, wait_for
+from cluster import Cluster, stream, wait_for
 
 KILLS = int(os.environ.get("SHOAL_KILLS", "3"))
 FAST = {"leave": "0ms"}  # routers need not linger

@@ -1,14 +1,16 @@
 """A replica in pipeline stages: processes of a group serve as one, agree before anyone loads, and lose nothing when one of them dies."""
 
 import json
-import signal
+import os
 import subprocess
 import threading
+import time
 
 import pytest
 
-from cluster import BIN, MODEL, SLOW, Cluster, free_port, stream, wait_for
+from cluster import BIN, MODEL, SLOW, Cluster, stream, wait_for
 
+SOAK = "SHOAL_KILLS" in os.environ  # a quiet machine: figures are held to their bars
 PROMPTS = ["What is 1234 + 777?", "Tell me a story about a boat.", "12+30", "Name a colour."]
 TOKENS = "0,1011,367,275,223,19,20,21,22,575,223,25,25,25,33,1012,1013,201"
 
@@ -116,3 +118,36 @@ def test_wrong_flags_are_told_in_a_sentence():
     ]:
         p = subprocess.run(base + args, capture_output=True, text=True, timeout=20 * SLOW)
         assert p.returncode == 2 and sentence in p.stderr, (args, p.stderr)
+
+
+def rate_of(stages_at_work, device):
+    """Decode steps a second of a group of two stages, paced at 10 ms each, and the overlap that it reports. Four answers in each step."""
+    with Cluster() as c:
+        r = c.router("r1", "north")
+        pace = ["--step-min-ms", "10", "--micro-batches", str(stages_at_work), "--max-seqs", str(4 * stages_at_work)]
+        if device == "mock":
+            pace += ["--mock-decode-ms", "0"]
+        leader = c.group("cut", "north", [r], 2, *pace, device=device, model="m")[0]
+        c.wait_ready(r, 1)
+        ask_all(r, PROMPTS[:1], model="m", max_tokens=4, ignore_eos=True)
+        before, start = leader.metrics(), time.monotonic()
+        answers = ask_all(r, PROMPTS * stages_at_work, model="m", max_tokens=300 if SOAK else 60, ignore_eos=True, temperature=0)
+        took, after = time.monotonic() - start, leader.metrics()
+        assert all(a["done"] for a in answers)
+
+        def grown(name):
+            return sum(after[k] - before[k] for k in after if k.startswith(name))
+
+        overlap = grown("shoal_worker_stage_busy_seconds_total") / grown("shoal_worker_pipeline_active_seconds_total")
+        return grown("shoal_worker_steps_total") / took, overlap, [a["text"] for a in answers[: len(PROMPTS)]]
+
+
+@pytest.mark.parametrize("device", ["mock", "cpu"])
+def test_two_micro_batches_keep_both_stages_at_work(device):
+    one, overlap_one, text_one = rate_of(1, device)
+    two, overlap_two, text_two = rate_of(2, device)
+    print(f"{device}: one micro-batch {one:.1f} steps/s, overlap {overlap_one:.2f}; two {two:.1f} steps/s, overlap {overlap_two:.2f}: {two / one:.2f}x")
+    assert text_one == text_two
+    assert overlap_one <= 1.01 and overlap_two > 1.1 * overlap_one
+    if SOAK:
+        assert two / one >= 1.8

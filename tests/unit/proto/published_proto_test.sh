@@ -7,3 +7,7 @@ for text in tests/fixtures/frames/*.txt; do
     frame=${text%.txt}.bin
     protoc --proto_path=proto --encode=shoal.Envelope proto/shoal.proto <"$text" | cmp - "$frame"
 done
+for text in tests/fixtures/group_frames/*.txt; do
+    frame=${text%.txt}.bin
+    protoc --proto_path=proto --encode=shoal_group.Frame proto/group.proto <"$text" | cmp - "$frame"
+done
