@@ -41,7 +41,7 @@ void *mailbox_pop(struct mailbox *m, uint32_t wait_ms) {
     pthread_mutex_lock(&m->lock);
     while (m->count == 0 && !m->nudged && wait_ms > 0)
         if (pthread_cond_timedwait(&m->filled, &m->lock, &until) != 0) break;
-    m->nudged = false;
+    if (wait_ms > 0) m->nudged = false;
     void *item = m->count > 0 ? m->items[m->first] : NULL;
     if (item != NULL) {
         m->first = (m->first + 1) % m->capacity;

@@ -19,5 +19,5 @@ void mailbox_fini(struct mailbox *m, void (*release)(void *item));
 bool mailbox_push(struct mailbox *m, void *item);
 // NULL: nothing came within wait_ms, or somebody nudged.
 void *mailbox_pop(struct mailbox *m, uint32_t wait_ms);
-// Ends the wait that is under way, or the next one.
+// Ends the wait that is under way, or the next one. Who only looks (wait_ms 0) leaves it to who waits.
 void mailbox_nudge(struct mailbox *m);

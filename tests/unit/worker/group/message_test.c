@@ -125,6 +125,7 @@ static void a_mailbox_keeps_order_is_bounded_and_can_be_nudged(void **state) {
     mailbox_nudge(&m);
     assert_ptr_equal(mailbox_pop(&m, 1000000), &b);
     mailbox_nudge(&m);
+    assert_null(mailbox_pop(&m, 0));
     assert_null(mailbox_pop(&m, 1000000)); // at once
     assert_true(mailbox_push(&m, &c));
     mailbox_fini(&m, count_free);
