@@ -39,6 +39,7 @@ struct engine_opts {
     uint64_t kv_bytes;               // memory for KV blocks; 0 = for slots × context, at most half of what is free
     uint32_t layer_first, layer_end; // this shard's layers; 0, 0 = all
     uint32_t step_min_ms;            // pace: a step's result comes no sooner
+    uint32_t quant;                  // enum quant (worker/model/spec.h): quantise at load; 0 = as the files have it
     uint32_t isa;                    // 0 = the best there is; for tests see cpu/cpu.h
     struct engine_mock_opts mock;
 };

@@ -7,6 +7,7 @@
 #include "worker/group/message.h"
 #include "worker/main/follower_host.h"
 #include "worker/main/host.h"
+#include "worker/model/quant.h"
 #include "worker/model/split.h"
 
 #include <stdio.h>
@@ -17,7 +18,7 @@
 struct command_line {
     const char *parallel, *group, *group_listen, *leader, *layers;
     uint32_t stage, micro_batches, mock_layers;
-    const char *config, *name, *region, *zone, *model, *path, *device, *admin, *metrics, *record, *key, *log_level,
+    const char *config, *name, *region, *zone, *model, *path, *device, *quant, *admin, *metrics, *record, *key, *log_level,
         *checkpoint_dir;
     struct flag_list routers;
     bool check_config, print_config;
@@ -43,6 +44,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          NULL, 0, 0, false},
         {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0,
          false},
+        {"quant", FLAG_STRING, &c->quant, "FORMAT", "quantise the weights at load: int8 or int4", NULL, 0, 0, false},
         {"parallel", FLAG_STRING, &c->parallel, "pp=N", "this is one of N pipeline stages, processes that serve together",
          NULL, 0, 0, false},
         {"stage", FLAG_U32, &c->stage, "K", "which stage: 0, the leader, which has the other flags too, to N-1", NULL, 0,
@@ -224,6 +226,11 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
                                      .block_tokens = c->block_tokens,
                                      .kv_bytes = c->kv_bytes,
                                      .step_min_ms = c->step_min_ms};
+    enum quant quant;
+    TRY(quant_parse(c->quant, &quant, e));
+    s->engine.quant = quant;
+    if (s->engine.quant != QUANT_NONE && strcmp(c->device, "mock") == 0)
+        return error_set(e, ERR_CONFIG, "--device mock has no weights to quantise: leave --quant out");
     set_mock(&s->engine.mock, c);
     if (s->engine.mock.layers == 0) s->engine.mock.layers = s->group.stages;
     return ERR_NONE;

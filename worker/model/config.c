@@ -86,6 +86,13 @@ static err_id quantization(const json_t *config, struct model_spec *spec, struct
     const json_t *q = present(config, "quantization_config");
     if (q == NULL) return ERR_NONE;
     const char *method = json_string_value(json_object_get(q, "quant_method")), *format;
+    if (method != NULL && strcmp(method, "shoal") == 0) {
+        TRY(config_string(q, "format", "", &format, e));
+        spec->quant = strcmp(format, "int8") == 0 ? QUANT_INT8 : strcmp(format, "int4") == 0 ? QUANT_INT4 : QUANT_NONE;
+        if (spec->quant != QUANT_NONE) return ERR_NONE;
+        return error_set(e, ERR_UNSUPPORTED,
+                         "config.json: of \"shoal\" quantisation only \"format\" int8 and int4 are known");
+    }
     if (method == NULL || strcmp(method, "fp8") != 0) {
         return error_set(
             e, ERR_UNSUPPORTED,

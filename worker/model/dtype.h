@@ -28,6 +28,8 @@ enum dtype {
     DTYPE_Q4_K,
     DTYPE_Q5_K,
     DTYPE_Q6_K,
+    DTYPE_INT8, // quant.h; a block is an element, and a row has 4 bytes more
+    DTYPE_INT4,
     DTYPE_COUNT
 };
 
@@ -39,3 +41,7 @@ const char *dtype_name(enum dtype dtype);
 struct dtype_block dtype_block(enum dtype dtype);
 // Bytes of an element of a type that isn't quantised.
 uint32_t dtype_bytes(enum dtype dtype);
+
+// IEEE half precision; to_f16 rounds to nearest, ties to even, and to infinity past the greatest.
+float dtype_f16(uint16_t half);
+uint16_t dtype_to_f16(float x);

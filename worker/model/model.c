@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "worker/gguf/documents.h"
 #include "worker/model/config.h"
+#include "worker/model/quant.h"
 
 enum { LISTED_MAX = 3, LIST_BYTES = 200, NOTE_BYTES = 400 };
 
@@ -81,18 +82,21 @@ static void audit_need(void *context, const struct tensor_need *n) {
         return;
     }
     a->used++;
+    bool ours = a->spec->quant != QUANT_NONE && quant_applies(a->spec, n->role);
+    uint64_t columns = ours ? quant_row_bytes(a->spec->quant, n->cols) : n->cols;
     bool fits = n->cols == 0 ? t->n_dims == 1 && t->dims[0] == n->rows
-                             : t->n_dims == 2 && t->dims[0] == n->rows && t->dims[1] == n->cols;
+                             : t->n_dims == 2 && t->dims[0] == n->rows && t->dims[1] == columns;
     if (!fits) {
         const char *tail = strlen(name) > 28 ? name + strlen(name) - 28 : name;
         snprintf(item, sizeof item, "%s [%llu,%llu] not [%u,%u]", tail, (unsigned long long)t->dims[0],
-                 (unsigned long long)(t->n_dims > 1 ? t->dims[1] : 0), n->rows, n->cols);
+                 (unsigned long long)(t->n_dims > 1 ? t->dims[1] : 0), n->rows, (uint32_t)columns);
         list_add(&a->misshapen, item);
     }
     bool fp8 = t->dtype == DTYPE_F8_E4M3 && n->cols > 0 && n->role != TENSOR_EMBED && a->spec->fp8_block[0] > 0;
     bool plain = t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_F32;
     // Vectors, the router and what is cut up per head can't be quantised.
     bool quantised = t->dtype >= DTYPE_SAFETENSORS && n->cols > 0 && n->role != TENSOR_KV_B && n->role != TENSOR_ROUTER;
+    if (ours) plain = false, quantised = t->dtype == DTYPE_INT8 || t->dtype == DTYPE_INT4;
     if (fp8) {
         audit_scale(a, n, t);
     } else if (!plain && !quantised) {
@@ -177,6 +181,7 @@ static void add_weights_to_fingerprint(struct model *m) {
 static err_id open_tensors(struct model *m, const char *folder, struct error *e) {
     TRY(tensor_set_open(folder, &m->tensors, e));
     if (m->spec.fp8_block[0] > 0) tensor_set_scale(m->tensors, m->spec.fp8_block);
+    if (m->spec.quant != QUANT_NONE) tensor_set_quantised(m->tensors, m->spec.quant == QUANT_INT8 ? DTYPE_INT8 : DTYPE_INT4);
     struct audit a = {.set = m->tensors, .spec = &m->spec};
     spec_needs(&m->spec, 0, m->spec.layers, audit_need, &a);
     TRY(audit_report(&a, e));

@@ -20,6 +20,9 @@ struct tensor {
     uint32_t block[2];
 };
 
+// Element i, counted along rows, as a float. Not of the block types of GGUF and quant.h.
+float tensor_element(const struct tensor *t, uint64_t i);
+
 struct tensor_set;
 
 // Maps the tensors of a folder or a GGUF file. ERR_MODEL_FILES names the file and what is wrong with it.
@@ -31,6 +34,8 @@ err_id tensor_set_check(const struct tensor_set *set, struct error *e);
 const struct tensor *tensor_set_find(const struct tensor_set *set, const char *name);
 // Gives every two-dimensional F8_E4M3 tensor X.weight the tensor X.weight_scale_inv as its scale.
 void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]);
+// Says that two-dimensional U8 tensors are rows of this type (quant.h).
+void tensor_set_quantised(struct tensor_set *set, enum dtype dtype);
 // All tensors, sorted by name.
 const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count);
 // "model.safetensors", or the name of the index or of the GGUF file, for messages.

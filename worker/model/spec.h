@@ -47,6 +47,8 @@ struct layer_spec {
     struct mlp_spec mlp;
 };
 
+enum quant { QUANT_NONE, QUANT_INT8, QUANT_INT4 }; // quant.h
+
 enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
 
 struct rope_spec {
@@ -70,6 +72,7 @@ struct model_spec {
     uint32_t vocab, hidden, layers, context;
     float norm_eps;
     bool tied;             // the head is the embedding
+    enum quant quant;      // of the files' own matrices
     uint32_t fp8_block[2]; // rows and columns that share a scale in FP8 matrices; 0 = no such matrices
     struct rope_spec rope;
     struct layer_spec layer[MODEL_LAYERS_MAX];

@@ -87,6 +87,12 @@ void tensor_set_scale(struct tensor_set *set, const uint32_t block[2]) {
     }
 }
 
+void tensor_set_quantised(struct tensor_set *set, enum dtype dtype) {
+    for (uint64_t i = 0; i < set->n_tensors; i++) {
+        if (set->tensors[i].dtype == DTYPE_U8 && set->tensors[i].n_dims == 2) set->tensors[i].dtype = dtype;
+    }
+}
+
 const struct tensor *tensor_set_all(const struct tensor_set *set, uint64_t *count) {
     *count = set->n_tensors;
     return set->tensors;

@@ -7,6 +7,7 @@
 #include "common/sys/progress_bar.h"
 #include "worker/engine/pipeline.h"
 #include "worker/engine/table.h"
+#include "worker/model/quant.h"
 #include "worker/model/split.h"
 
 enum { CHUNK = 128, TOKENS_MAX = 1 << 20 };
@@ -40,6 +41,9 @@ static err_id open_engine(struct runner *r, const struct runner_options *o, uint
     r->chunk = o->chunk > 0 ? o->chunk : CHUNK;
     struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1, .isa = o->isa};
     opts.context = n_tokens;
+    enum quant quant;
+    TRY(quant_parse(o->quant, &quant, e));
+    opts.quant = quant;
     opts.batch_tokens = r->chunk;
     TRY(create_engine(r, backend, &opts, o->parallel, e));
     struct progress_bar bar;

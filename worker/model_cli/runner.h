@@ -8,6 +8,7 @@ struct runner_options {
     uint32_t threads, context; // 0 = default
     uint32_t chunk;            // prompt tokens per step; 0 = as many as fit
     uint32_t isa;              // enum isa of the cpu device
+    const char *quant;         // "int8", "int4"; NULL = as the files have it
     const char *parallel;      // "pp=N": in N pipeline stages, one after the other; NULL = in one
 };
 

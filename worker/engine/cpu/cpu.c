@@ -139,12 +139,13 @@ static err_id cpu_load(struct engine *engine, engine_load_fn *progress, void *co
     struct weights_load load = {
         .model = m, .spec = &c->spec, .first = c->plan.opts.layer_first, .end = c->plan.opts.layer_end};
     load.pool = c->pool;
+    load.quant = (enum quant)c->plan.opts.quant;
     load.progress = progress;
     load.context = context;
     TRY(weights_load(&c->weights, &load, e));
     char text[128];
     const char *fp8 = c->spec.fp8_block[0] > 0 ? " fp8-weights-f32" : ""; // not the class that quantises activations too
-    int n = snprintf(text, sizeof text, "%s%s %s", CPU_NUMERIC_CLASS, fp8, model_fingerprint(m));
+    int n = snprintf(text, sizeof text, "%s%s%s %s", CPU_NUMERIC_CLASS, fp8, quant_name(load.quant), model_fingerprint(m));
     XXH128_hash_t h = XXH3_128bits(text, (size_t)n);
     snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64,
              (unsigned long long)h.low64);

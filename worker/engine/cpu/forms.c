@@ -4,26 +4,10 @@
 #include <string.h>
 #include "common/base/check.h"
 
-float form_f16(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
-    if (exponent == 31) {
-        bits = sign | 0x7f800000 | fraction << 13;
-    } else if (exponent == 0) {
-        float f = (float)fraction * 0x1p-24f;
-        memcpy(&bits, &f, sizeof bits);
-        bits |= sign;
-    } else {
-        bits = sign | (exponent + 112) << 23 | fraction << 13;
-    }
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 static float half_at(const uint8_t *p) {
     uint16_t h;
     memcpy(&h, p, 2);
-    return form_f16(h);
+    return dtype_f16(h);
 }
 
 // ---- blocks of a file, as numbers ----
@@ -144,6 +128,19 @@ static void pack_q6_k(const uint8_t *b, uint32_t lane, uint8_t *to) {
     }
 }
 
+static void pack_int4(const uint8_t *b, uint32_t lane, uint8_t *to) {
+    put(b, 2, lane, to);
+    put(b + 2, 2, lane, to + 32);
+    for (int j = 0; j < 32; j++) to[64 + 16 * j + lane] = b[4 + j];
+}
+static void pack_int8(const uint8_t *b, uint32_t lane, uint8_t *to) { put(b, 4, lane, to); }
+static void pack_int8_head(const uint8_t *row, uint32_t k, uint32_t lane, uint8_t *to) {
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < k; i++) sum += (int8_t)row[4 + i];
+    put(row, 4, lane, to);
+    put((const uint8_t *)&sum, 4, lane, to + 64);
+}
+
 // ---- as floats ----
 
 static void floats_32(const uint8_t q[32], int offset, float d, float m, float *out) {
@@ -195,18 +192,24 @@ static void floats_q6_k(const uint8_t *b, float *out) {
     }
 }
 
+static void floats_int4(const uint8_t *b, float *out) {
+    for (int i = 0; i < 64; i++) out[i] = (float)(b[4 + i / 2] >> i % 2 * 4 & 15) * half_at(b) + half_at(b + 2);
+}
+
 const struct form forms[FORM_COUNT] = {
-    [FORM_BF16] = {2, 64, 0, NULL, NULL},
-    [FORM_F32] = {1, 64, 0, NULL, NULL},
-    [FORM_F16] = {1, 32, 0, NULL, NULL},
-    [FORM_Q4_0] = {32, 32 + 256, 18, pack_q4_0, floats_q4_0},
-    [FORM_Q4_1] = {32, 64 + 256, 20, pack_q4_1, floats_q4_1},
-    [FORM_Q5_0] = {32, 32 + 64 + 256, 22, pack_q5_0, floats_q5_0},
-    [FORM_Q5_1] = {32, 64 + 64 + 256, 24, pack_q5_1, floats_q5_1},
-    [FORM_Q8_0] = {32, 32 + 512, 34, pack_q8_0, floats_q8_0},
-    [FORM_Q4_K] = {256, 64 + 8 * (32 + 256), 144, pack_q4_k, floats_q4_k},
-    [FORM_Q5_K] = {256, 64 + 8 * (32 + 64 + 256), 176, pack_q5_k, floats_q5_k},
-    [FORM_Q6_K] = {256, 32 + 8 * (32 + 128 + 256), 210, pack_q6_k, floats_q6_k},
+    [FORM_BF16] = {2, 64, 0, 0, 0, NULL, NULL, NULL},
+    [FORM_F32] = {1, 64, 0, 0, 0, NULL, NULL, NULL},
+    [FORM_F16] = {1, 32, 0, 0, 0, NULL, NULL, NULL},
+    [FORM_Q4_0] = {32, 32 + 256, 0, 0, 18, pack_q4_0, floats_q4_0, NULL},
+    [FORM_Q4_1] = {32, 64 + 256, 0, 0, 20, pack_q4_1, floats_q4_1, NULL},
+    [FORM_Q5_0] = {32, 32 + 64 + 256, 0, 0, 22, pack_q5_0, floats_q5_0, NULL},
+    [FORM_Q5_1] = {32, 64 + 64 + 256, 0, 0, 24, pack_q5_1, floats_q5_1, NULL},
+    [FORM_Q8_0] = {32, 32 + 512, 0, 0, 34, pack_q8_0, floats_q8_0, NULL},
+    [FORM_Q4_K] = {256, 64 + 8 * (32 + 256), 0, 0, 144, pack_q4_k, floats_q4_k, NULL},
+    [FORM_Q5_K] = {256, 64 + 8 * (32 + 64 + 256), 0, 0, 176, pack_q5_k, floats_q5_k, NULL},
+    [FORM_Q6_K] = {256, 32 + 8 * (32 + 128 + 256), 0, 0, 210, pack_q6_k, floats_q6_k, NULL},
+    [FORM_INT8] = {4, 64, 128, 4, 4, pack_int8, NULL, pack_int8_head},
+    [FORM_INT4] = {64, 64 + 512, 0, 0, 36, pack_int4, floats_int4, NULL},
 };
 
 enum weight_form form_of(enum dtype dtype) {
@@ -214,6 +217,7 @@ enum weight_form form_of(enum dtype dtype) {
         [DTYPE_BF16] = FORM_BF16, [DTYPE_F16] = FORM_F16,   [DTYPE_F32] = FORM_F32,   [DTYPE_Q4_0] = FORM_Q4_0,
         [DTYPE_Q4_1] = FORM_Q4_1, [DTYPE_Q5_0] = FORM_Q5_0, [DTYPE_Q5_1] = FORM_Q5_1, [DTYPE_Q8_0] = FORM_Q8_0,
         [DTYPE_Q4_K] = FORM_Q4_K, [DTYPE_Q5_K] = FORM_Q5_K, [DTYPE_Q6_K] = FORM_Q6_K, [DTYPE_F8_E4M3] = FORM_F32,
+        [DTYPE_INT8] = FORM_INT8, [DTYPE_INT4] = FORM_INT4,
     };
     return of[dtype];
 }

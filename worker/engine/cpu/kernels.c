@@ -17,7 +17,9 @@ static bool has(enum isa isa) {
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
     if (isa == ISA_AVX2) return avx2;
     if (isa == ISA_AVX512) return avx512;
-    if (isa == ISA_AVX512_BF16) return avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw");
+    if (isa == ISA_AVX512_BF16)
+        return avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vnni");
     return true;
 }
 

@@ -25,6 +25,8 @@ enum weight_form {
     FORM_Q4_K,
     FORM_Q5_K,
     FORM_Q6_K,
+    FORM_INT8,
+    FORM_INT4,
     FORM_COUNT
 };
 enum isa { ISA_BEST, ISA_GENERIC, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };

@@ -101,7 +101,11 @@ err_id cpu_plan(const struct engine_opts *opts, struct cpu_plan *p, struct error
     const struct engine_opts *o = &p->opts;
     uint32_t logits = o->rows > LOGITS_LEAST ? o->rows : LOGITS_LEAST;
     p->forward = (struct forward_limits){o->batch_tokens, logits, o->context};
-    p->mem.weights_bytes = weights_bytes(opts->model, p->spec, o->layer_first, o->layer_end);
+    enum quant quant = (enum quant)o->quant;
+    TRY(quant_check(opts->model, quant, e));
+    struct weights_load load = {
+        .model = opts->model, .spec = p->spec, .first = o->layer_first, .end = o->layer_end, .quant = quant};
+    p->mem.weights_bytes = weights_bytes(&load);
     p->mem.workspace_bytes = forward_bytes(p->spec, o->layer_first, o->layer_end, &p->forward, o->threads);
     plan_info(p);
     uint64_t total, available, needed = p->mem.weights_bytes + p->mem.kv_bytes + p->mem.workspace_bytes;

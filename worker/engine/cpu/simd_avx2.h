@@ -50,6 +50,18 @@ static inline vf v_from_int(vu v) { return (vf){_mm256_cvtepi32_ps(v.a), _mm256_
 static inline vu v_andu(vu x, vu y) { return (vu){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 static inline vu v_oru(vu x, vu y) { return (vu){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 static inline vu v_subu(vu x, vu y) { return (vu){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+static inline vu v_addu(vu x, vu y) { return (vu){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+static inline vu v_to_int(vf v) { return (vu){_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
+static inline vf v_as_floats(vu v) { return (vf){_mm256_castsi256_ps(v.a), _mm256_castsi256_ps(v.b)}; }
+static inline vu v_as_words(vf v) { return (vu){_mm256_castps_si256(v.a), _mm256_castps_si256(v.b)}; }
+#define V_DOT4_OFFSET 0
+static inline __m256i half_even_bytes(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+static inline __m256i half_dot4(__m256i acc, __m256i w, __m256i x) {
+    __m256i even = _mm256_madd_epi16(half_even_bytes(w), half_even_bytes(x));
+    __m256i odd = _mm256_madd_epi16(_mm256_srai_epi16(w, 8), _mm256_srai_epi16(x, 8));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+}
+static inline vu v_dot4(vu acc, vu w, vu x) { return (vu){half_dot4(acc.a, w.a, x.a), half_dot4(acc.b, w.b, x.b)}; }
 static inline vu v_shlu(vu v, int n) { return (vu){_mm256_slli_epi32(v.a, n), _mm256_slli_epi32(v.b, n)}; }
 static inline vu v_shru(vu v, int n) { return (vu){_mm256_srli_epi32(v.a, n), _mm256_srli_epi32(v.b, n)}; }
 static inline vf v_keep(vf v, int first, int end, float other) {

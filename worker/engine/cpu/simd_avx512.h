@@ -32,6 +32,23 @@ static inline vf v_from_int(vu v) { return _mm512_cvtepi32_ps(v); }
 static inline vu v_andu(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_oru(vu a, vu b) { return _mm512_or_si512(a, b); }
 static inline vu v_subu(vu a, vu b) { return _mm512_sub_epi32(a, b); }
+static inline vu v_addu(vu a, vu b) { return _mm512_add_epi32(a, b); }
+static inline vu v_to_int(vf v) { return _mm512_cvtps_epi32(v); }
+static inline vf v_as_floats(vu v) { return _mm512_castsi512_ps(v); }
+static inline vu v_as_words(vf v) { return _mm512_castps_si512(v); }
+#ifdef __AVX512VNNI__
+#define V_DOT4_OFFSET 128 // activations come as unsigned bytes, this much higher
+static inline vu v_dot4(vu acc, vu w, vu x) { return _mm512_dpbusd_epi32(acc, x, w); }
+#else
+#define V_DOT4_OFFSET 0
+#define BYTE_OF(v, i) _mm512_srai_epi32(_mm512_slli_epi32(v, 24 - 8 * (i)), 24)
+static inline vu v_dot4(vu acc, vu w, vu x) {
+    acc = _mm512_add_epi32(acc, _mm512_mullo_epi32(BYTE_OF(w, 0), BYTE_OF(x, 0)));
+    acc = _mm512_add_epi32(acc, _mm512_mullo_epi32(BYTE_OF(w, 1), BYTE_OF(x, 1)));
+    acc = _mm512_add_epi32(acc, _mm512_mullo_epi32(BYTE_OF(w, 2), BYTE_OF(x, 2)));
+    return _mm512_add_epi32(acc, _mm512_mullo_epi32(BYTE_OF(w, 3), BYTE_OF(x, 3)));
+}
+#endif
 #define v_shlu(v, n) _mm512_slli_epi32(v, n)
 #define v_shru(v, n) _mm512_srli_epi32(v, n)
 static inline vf v_keep(vf v, int first, int end, float other) {

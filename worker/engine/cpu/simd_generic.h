@@ -68,11 +68,23 @@ static inline vu v_setu(uint32_t x) {
     } while (0)
 static inline vu v_load_u8(const uint8_t *p) { WORDS(p[i]); }
 static inline vu v_load_i8(const uint8_t *p) { WORDS((int8_t)p[i]); }
-static inline vf v_load_f16(const uint8_t *p) { LANES(form_f16((uint16_t)(p[2 * i] | p[2 * i + 1] << 8))); }
+static inline vf v_load_f16(const uint8_t *p) { LANES(dtype_f16((uint16_t)(p[2 * i] | p[2 * i + 1] << 8))); }
 static inline vf v_from_int(vu v) { LANES((float)(int32_t)v.u[i]); }
 static inline vu v_andu(vu a, vu b) { WORDS(a.u[i] & b.u[i]); }
 static inline vu v_oru(vu a, vu b) { WORDS(a.u[i] | b.u[i]); }
 static inline vu v_subu(vu a, vu b) { WORDS(a.u[i] - b.u[i]); }
+static inline vu v_addu(vu a, vu b) { WORDS(a.u[i] + b.u[i]); }
+static inline vu v_to_int(vf v) { WORDS(fabsf(v.f[i]) < 0x1p31f ? (int32_t)rintf(v.f[i]) : INT32_MIN); }
+static inline vf v_as_floats(vu v) { LANES(lane_float(v.u[i])); }
+static inline vu v_as_words(vf v) { WORDS(lane_bits(v.f[i])); }
+#define V_DOT4_OFFSET 0
+static inline int32_t lane_byte(uint32_t u, int at) { return (int8_t)(u >> 8 * at); }
+static inline vu v_dot4(vu acc, vu w, vu x) {
+    for (int i = 0; i < 16; i++) {
+        for (int b = 0; b < 4; b++) acc.u[i] += (uint32_t)(lane_byte(w.u[i], b) * lane_byte(x.u[i], b));
+    }
+    return acc;
+}
 static inline vu v_shlu(vu v, int n) { WORDS(v.u[i] << n); }
 static inline vu v_shru(vu v, int n) { WORDS(v.u[i] >> n); }
 static inline vf v_keep(vf v, int first, int end, float other) { LANES(i >= first && i < end ? v.f[i] : other); }

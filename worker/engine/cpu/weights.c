@@ -32,49 +32,6 @@ static void report(struct walk *k) {
     k->cancelled = !l->progress(l->context, (struct engine_load_progress){k->used, k->total});
 }
 
-// ---- reading elements of any dtype, aligned or not ----
-
-static float bf16_to_f32(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-// One sign, four exponent bits (bias 7), three of fraction; no infinity, and one NaN per sign.
-static float e4m3_to_f32(uint8_t b) {
-    uint32_t exponent = b >> 3 & 15, fraction = b & 7, bits = (exponent + 120) << 23 | fraction << 20;
-    float f = (float)fraction * 0x1p-9f;
-    if (exponent > 0) memcpy(&f, &bits, sizeof f);
-    if ((b & 127) == 127) f = NAN;
-    return b & 128 ? -f : f;
-}
-
-static float element(const struct tensor *t, uint64_t i);
-
-static float scaled_element(const struct tensor *t, uint64_t i) {
-    uint64_t row = i / t->dims[1] / t->block[0], col = i % t->dims[1] / t->block[1];
-    return e4m3_to_f32(t->data[i]) * element(t->scale, row * t->scale->dims[1] + col);
-}
-
-static float element(const struct tensor *t, uint64_t i) {
-    uint16_t h;
-    float f;
-    switch (t->dtype) {
-    case DTYPE_F8_E4M3:
-        return scaled_element(t, i);
-    case DTYPE_F32:
-        memcpy(&f, t->data + 4 * i, 4);
-        return f;
-    case DTYPE_F16:
-        memcpy(&h, t->data + 2 * i, 2);
-        return form_f16(h);
-    default:
-        memcpy(&h, t->data + 2 * i, 2);
-        return bf16_to_f32(h);
-    }
-}
-
 // ---- packing ----
 
 struct source {
@@ -85,6 +42,7 @@ struct source {
 struct pack_job {
     const struct matrix *m;
     struct source s;
+    enum quant quant; // to be quantised here
 };
 
 static void pack_bf16(const struct pack_job *j, uint32_t panel) {
@@ -114,16 +72,34 @@ static void pack_f16(const struct pack_job *j, uint32_t panel) {
     }
 }
 
-// Whole rows of blocks.
+// A row of blocks as its file has it.
+static void pack_row(const struct matrix *m, const uint8_t *in, uint32_t lane, uint8_t *panel) {
+    const struct form *f = &forms[m->form];
+    if (f->pack_head != NULL) f->pack_head(in, m->k, lane, panel);
+    in += f->file_head;
+    panel += f->panel_head;
+    for (uint32_t at = 0; at < m->k; at += f->block, in += f->file_bytes, panel += f->panel_bytes) f->pack(in, lane, panel);
+}
+
 static void pack_quantised(const struct pack_job *j, uint32_t panel) {
     const struct form *f = &forms[j->m->form];
-    uint32_t blocks = j->m->k / f->block;
-    uint8_t *out = (uint8_t *)j->m->panels + (size_t)panel * blocks * f->panel_bytes;
+    uint32_t k = j->m->k;
+    uint64_t row_bytes = f->file_head + (uint64_t)(k + f->block - 1) / f->block * f->file_bytes;
+    uint8_t *out = (uint8_t *)j->m->panels + panel * form_panel_bytes(j->m->form, k);
+    float *row = j->quant == QUANT_NONE ? NULL : xmalloc(k * sizeof *row);
+    uint8_t *spare = xcalloc(1, row_bytes + f->block); // rows may end within a block
     for (uint32_t lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < j->m->n; lane++) {
-        const uint8_t *in = j->s.tensor->data + ((size_t)panel * PANEL_ROWS + lane) * blocks * f->file_bytes;
-        for (uint32_t b = 0; b < blocks; b++)
-            f->pack(in + (size_t)b * f->file_bytes, lane, out + (size_t)b * f->panel_bytes);
+        uint64_t r = (uint64_t)panel * PANEL_ROWS + lane;
+        if (row == NULL) {
+            memcpy(spare, j->s.tensor->data + r * j->s.tensor->bytes / j->m->n, j->s.tensor->bytes / j->m->n);
+        } else {
+            for (uint32_t i = 0; i < k; i++) row[i] = tensor_element(j->s.tensor, r * k + i);
+            quant_row(j->quant, row, k, spare);
+        }
+        pack_row(j->m, spare, lane, out);
     }
+    free(row);
+    free(spare);
 }
 
 static void pack_f32(const struct pack_job *j, uint32_t panel) {
@@ -132,7 +108,7 @@ static void pack_f32(const struct pack_job *j, uint32_t panel) {
         for (uint32_t lane = 0; lane < PANEL_ROWS; lane++) {
             uint32_t row = panel * PANEL_ROWS + lane;
             uint64_t at = j->s.base + row * j->s.row_stride + k * j->s.col_stride;
-            out[(size_t)k * PANEL_ROWS + lane] = row < j->m->n ? element(j->s.tensor, at) : 0;
+            out[(size_t)k * PANEL_ROWS + lane] = row < j->m->n ? tensor_element(j->s.tensor, at) : 0;
         }
     }
 }
@@ -147,13 +123,17 @@ static void pack_panels(void *context, uint32_t begin, uint32_t end, uint32_t th
     for (uint32_t p = begin; p < end; p++) pack(j, p);
 }
 
-static void place_matrix(struct walk *k, struct matrix *m, uint32_t n, uint32_t inputs, struct source s, bool force_f32) {
-    enum weight_form form = force_f32 ? FORM_F32 : s.tensor == NULL ? FORM_BF16 : form_of(s.tensor->dtype);
+static const enum dtype quant_dtypes[] = {[QUANT_INT8] = DTYPE_INT8, [QUANT_INT4] = DTYPE_INT4};
+
+static void place_matrix(struct walk *k, struct matrix *m, uint32_t n, uint32_t inputs, struct source s, bool force_f32,
+                         enum quant quant) {
+    enum dtype dtype = quant != QUANT_NONE ? quant_dtypes[quant] : s.tensor == NULL ? DTYPE_BF16 : s.tensor->dtype;
+    enum weight_form form = force_f32 ? FORM_F32 : form_of(dtype);
     uint32_t panels = (n + PANEL_ROWS - 1) / PANEL_ROWS;
     *m = (struct matrix){form, n, inputs, NULL};
     m->panels = take(k, panels * form_panel_bytes(form, inputs));
     if (m->panels == NULL || k->cancelled) return;
-    struct pack_job job = {m, s};
+    struct pack_job job = {m, s, quant};
     pool_for(k->load->pool, panels, PACK_GRAIN, pack_panels, &job);
     report(k);
 }
@@ -163,13 +143,15 @@ static const struct tensor *tensor_of(const struct walk *k, enum tensor_role rol
 }
 
 static void place(struct walk *k, struct matrix *m, enum tensor_role role, uint32_t expert, uint32_t n, uint32_t inputs) {
-    place_matrix(k, m, n, inputs, (struct source){tensor_of(k, role, expert), 0, inputs, 1}, role == TENSOR_ROUTER);
+    enum quant quant = quant_applies(k->load->spec, role) ? k->load->quant : QUANT_NONE;
+    struct source s = {tensor_of(k, role, expert), 0, inputs, 1};
+    place_matrix(k, m, n, inputs, s, role == TENSOR_ROUTER, quant);
 }
 
 static float *place_vector(struct walk *k, enum tensor_role role, uint32_t n) {
     float *p = take(k, n * sizeof(float));
     const struct tensor *t = tensor_of(k, role, 0);
-    for (uint32_t i = 0; p != NULL && i < n; i++) p[i] = element(t, i);
+    for (uint32_t i = 0; p != NULL && i < n; i++) p[i] = tensor_element(t, i);
     return p;
 }
 
@@ -210,8 +192,8 @@ static void walk_mla(struct walk *k, struct layer_weights *l, const struct atten
         uint64_t base = (uint64_t)h * (a->nope_dim + a->v_dim) * a->kv_lora;
         struct source uk = {kv_b, base, 1, a->kv_lora},
                       uv = {kv_b, base + (uint64_t)a->nope_dim * a->kv_lora, a->kv_lora, 1};
-        place_matrix(k, l->uk == NULL ? &unused : &l->uk[h], a->kv_lora, a->nope_dim, uk, false);
-        place_matrix(k, l->uv == NULL ? &unused : &l->uv[h], a->v_dim, a->kv_lora, uv, false);
+        place_matrix(k, l->uk == NULL ? &unused : &l->uk[h], a->kv_lora, a->nope_dim, uk, false, QUANT_NONE);
+        place_matrix(k, l->uv == NULL ? &unused : &l->uv[h], a->v_dim, a->kv_lora, uv, false, QUANT_NONE);
     }
     place(k, &l->out, TENSOR_OUT, 0, hidden, a->heads * a->v_dim);
 }
@@ -275,10 +257,11 @@ static void walk(struct walk *k) {
     place(k, &k->w->head, s->tied ? TENSOR_EMBED : TENSOR_HEAD, 0, s->vocab, s->hidden);
 }
 
-uint64_t weights_bytes(const struct model *model, const struct model_spec *spec, uint32_t first, uint32_t end) {
+uint64_t weights_bytes(const struct weights_load *wanted) {
     struct weights none = {0};
-    bool tensors = model != NULL && model_fingerprint(model)[0] != '\0';
-    struct weights_load load = {.model = tensors ? model : NULL, .spec = spec, .first = first, .end = end};
+    bool tensors = wanted->model != NULL && model_fingerprint(wanted->model)[0] != '\0';
+    struct weights_load load = *wanted;
+    if (!tensors) load.model = NULL;
     struct walk k = {.load = &load, .w = &none};
     walk(&k);
     return k.used;
@@ -300,7 +283,7 @@ static void create_layers(struct weights *w, const struct weights_load *load) {
 
 err_id weights_load(struct weights *w, const struct weights_load *load, struct error *e) {
     *w = (struct weights){0};
-    uint64_t bytes = weights_bytes(load->model, load->spec, load->first, load->end);
+    uint64_t bytes = weights_bytes(load);
     bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
@@ -334,7 +317,7 @@ void weights_embed(const struct weights *w, uint32_t token, uint32_t hidden, flo
     const uint8_t *row = w->embed + (size_t)token * (hidden / block.elements) * block.bytes;
     const struct form *f = &forms[form_of(w->embed_dtype)];
     struct tensor plain = {.dtype = w->embed_dtype, .data = row};
-    for (uint32_t i = 0; f->floats == NULL && i < hidden; i++) out[i] = element(&plain, i);
+    for (uint32_t i = 0; f->floats == NULL && i < hidden; i++) out[i] = tensor_element(&plain, i);
     for (uint32_t b = 0; f->floats != NULL && b < hidden / f->block; b++)
         f->floats(row + (size_t)b * f->file_bytes, out + (size_t)b * f->block);
 }

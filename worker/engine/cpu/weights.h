@@ -7,6 +7,7 @@
 #include "worker/engine/cpu/pool.h"
 #include "worker/engine/types.h"
 #include "worker/model/model.h"
+#include "worker/model/quant.h"
 
 struct matrix {
     enum weight_form form;
@@ -47,13 +48,14 @@ struct weights_load {
     const struct model *model;
     const struct model_spec *spec;
     uint32_t first, end;
+    enum quant quant; // quantise at load
     struct pool *pool;
     engine_load_fn *progress; // or NULL
     void *context;
 };
 
-// Bytes that weights_load will take. Without tensors (a config alone) as if all were bf16.
-uint64_t weights_bytes(const struct model *model, const struct model_spec *spec, uint32_t first, uint32_t end);
+// Bytes that weights_load will take; pool and progress may be NULL. Without tensors (a config alone) as if all were bf16.
+uint64_t weights_bytes(const struct weights_load *load);
 // ERR_CANCELLED when progress says so, ERR_SYSTEM when memory is refused, ERR_MODEL_FILES when a file could not be read.
 err_id weights_load(struct weights *w, const struct weights_load *load, struct error *e);
 void weights_fini(struct weights *w);

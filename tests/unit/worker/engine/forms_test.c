@@ -47,7 +47,7 @@ static void place_row(const struct product *p, enum weight_form form, uint32_t r
             uint16_t h;
             memcpy(&h, row + 2 * at, 2);
             memcpy(panel + 32 * at + 2 * lane, &h, 2);
-            floats[0] = form_f16(h);
+            floats[0] = dtype_f16(h);
         } else {
             f->pack(row + (size_t)b * f->file_bytes, lane, panel + (size_t)b * f->panel_bytes);
             f->floats(row + (size_t)b * f->file_bytes, floats);
@@ -113,7 +113,7 @@ static void the_bits_are_those_of_an_fp32_matrix_with_the_same_values(void **sta
 static void half_precision_is_read_exactly(void **state) {
     for (uint32_t h = 0; h < 0x10000; h++) {
         if ((h & 0x7c00) == 0x7c00) continue;
-        float f = form_f16((uint16_t)h), sign = h & 0x8000 ? -1 : 1;
+        float f = dtype_f16((uint16_t)h), sign = h & 0x8000 ? -1 : 1;
         int exponent = h >> 10 & 31;
         float fraction = (float)(h & 1023) + (exponent > 0 ? 1024 : 0);
         float expected = sign * fraction * __builtin_ldexpf(1, (exponent > 0 ? exponent : 1) - 25);
