@@ -43,6 +43,7 @@ static void read_sampling(const struct shoal_request *r, struct sampling *s) {
     GIVEN(temperature);
     GIVEN(top_p);
     GIVEN(min_p);
+    GIVEN(typical_p);
     GIVEN(repetition_penalty);
     s->has_top_k = r->top_k != INT32_MIN;
     s->top_k = s->has_top_k ? r->top_k : 0;
@@ -69,6 +70,10 @@ static err_id write_body(const struct shoal_request *r, struct buf *body, struct
         .stop = r->stop,
         .include_stop = r->include_stop,
         .keep_special_tokens = r->keep_special_tokens,
+        .n_allowed = r->n_allowed_tokens,
+        .allowed = r->allowed_tokens,
+        .n_banned = r->n_banned_tokens,
+        .banned = r->banned_tokens,
     };
     TRY(read_content(r, &p, e));
     read_sampling(r, &p.sampling);

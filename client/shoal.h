@@ -88,12 +88,15 @@ struct shoal_request {
     uint32_t n_stop;
     const struct shoal_logit_bias *logit_bias;
     uint32_t n_logit_bias;
-    const char *pin_replica; // name of the replica that must serve it, for tests; NULL: any
+    const char *pin_replica;                        // name of the replica that must serve it, for tests; NULL: any
+    float typical_p;                                // NAN: the model's default
+    const uint32_t *allowed_tokens, *banned_tokens; // at most 300 each
+    uint32_t n_allowed_tokens, n_banned_tokens;     // n_allowed_tokens 0: all are
 };
 #define SHOAL_REQUEST_INIT                                                                                                  \
     {                                                                                                                       \
         .size = sizeof(struct shoal_request), .temperature = NAN, .top_p = NAN, .min_p = NAN, .repetition_penalty = NAN,    \
-        .top_k = INT32_MIN                                                                                                  \
+        .top_k = INT32_MIN, .typical_p = NAN                                                                                \
     }
 
 enum shoal_event_kind {

@@ -18,6 +18,7 @@ static void enc_sampling(const struct prompt *p, Shoal__Prompt *out) {
     GIVE(top_p, TOP_P);
     GIVE(top_k, TOP_K);
     GIVE(min_p, MIN_P);
+    GIVE(typical_p, TYPICAL_P);
     GIVE(repetition_penalty, REPETITION_PENALTY);
     out->presence_penalty = p->sampling.presence_penalty;
     out->frequency_penalty = p->sampling.frequency_penalty;
@@ -29,6 +30,10 @@ static void enc_stop_and_bias(const struct prompt *p, struct codec_arena *a, Sho
     for (uint32_t i = 0; i < p->n_stop; i++) out->stop[i] = enc_text(p->stop[i]);
     out->n_stop_tokens = p->n_stop_tokens;
     out->stop_tokens = (uint32_t *)p->stop_tokens;
+    out->n_allowed_tokens = p->n_allowed;
+    out->allowed_tokens = (uint32_t *)p->allowed;
+    out->n_banned_tokens = p->n_banned;
+    out->banned_tokens = (uint32_t *)p->banned;
     out->n_logit_bias = p->n_logit_bias;
     out->logit_bias = enc_alloc(a, p->n_logit_bias * sizeof *out->logit_bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) {
@@ -99,12 +104,14 @@ static err_id dec_sampling(const Shoal__Prompt *from, struct sampling *s, struct
     TAKE(top_p, TOP_P);
     TAKE(top_k, TOP_K);
     TAKE(min_p, MIN_P);
+    TAKE(typical_p, TYPICAL_P);
     TAKE(repetition_penalty, REPETITION_PENALTY);
     s->presence_penalty = from->presence_penalty;
     s->frequency_penalty = from->frequency_penalty;
     TRY(in_range(s->temperature, 0, 100, "temperature", e));
     if (s->has_top_p) TRY(in_range(s->top_p, above_zero, 1, "top_p", e));
     TRY(in_range(s->min_p, 0, 1, "min_p", e));
+    if (s->has_typical_p) TRY(in_range(s->typical_p, above_zero, 1, "typical_p", e));
     if (s->has_repetition_penalty) TRY(in_range(s->repetition_penalty, above_zero, 100, "repetition_penalty", e));
     TRY(in_range(s->presence_penalty, -100, 100, "presence_penalty", e));
     TRY(in_range(s->frequency_penalty, -100, 100, "frequency_penalty", e));
@@ -129,6 +136,19 @@ static err_id dec_stop(const Shoal__Prompt *from, struct codec_arena *a, struct 
         REFUSE("stop_token_ids", "%zu stop tokens are given; at most %d are allowed", from->n_stop_tokens, STOP_TOKENS_MAX);
     out->n_stop_tokens = (uint32_t)from->n_stop_tokens;
     out->stop_tokens = from->stop_tokens;
+    return ERR_NONE;
+}
+
+static err_id dec_token_lists(const Shoal__Prompt *from, struct prompt *out, struct error *e) {
+    if (from->n_allowed_tokens > TOKEN_LIST_MAX || from->n_banned_tokens > TOKEN_LIST_MAX) {
+        bool allowed = from->n_allowed_tokens > TOKEN_LIST_MAX;
+        REFUSE(allowed ? "allowed_token_ids" : "banned_token_ids", "%zu tokens are given; at most %d are allowed",
+               allowed ? from->n_allowed_tokens : from->n_banned_tokens, TOKEN_LIST_MAX);
+    }
+    out->n_allowed = (uint32_t)from->n_allowed_tokens;
+    out->allowed = from->allowed_tokens;
+    out->n_banned = (uint32_t)from->n_banned_tokens;
+    out->banned = from->banned_tokens;
     return ERR_NONE;
 }
 
@@ -184,5 +204,6 @@ err_id codec_prompt_decode(const uint8_t *body, size_t len, struct codec_arena *
     out->include_stop = from->include_stop;
     out->keep_special_tokens = from->keep_special_tokens;
     TRY(dec_stop(from, arena, out, e));
+    TRY(dec_token_lists(from, out, e));
     return dec_logit_bias(from, arena, out, e);
 }

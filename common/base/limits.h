@@ -26,6 +26,7 @@ enum {
     STOP_STRING_BYTES_MAX = 256,
     STOP_TOKENS_MAX = 64,
     LOGIT_BIAS_MAX = 1024,
+    TOKEN_LIST_MAX = 300,                                  // tokens that a request allows or bans
     STATUS_DEPLOYMENTS_MAX = MODELS_MAX * DEPLOYMENTS_MAX, // in one Status
     SYNC_ENTRIES_MAX = 1 << 16,                            // in one Sync
     CLUSTER_ROUTERS_MAX = 256,                             // in one Cluster

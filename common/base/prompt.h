@@ -11,11 +11,12 @@ enum prompt_kind { PROMPT_CHAT = 0, PROMPT_TEXT = 1, PROMPT_TOKENS = 2 };
 
 // A parameter that was not given takes the model's default (generation_config.json), then Shoal's (in brackets).
 struct sampling {
-    bool has_temperature, has_top_p, has_top_k, has_min_p;
+    bool has_temperature, has_top_p, has_top_k, has_min_p, has_typical_p;
     float temperature;       // [1] 0 = greedy
     float top_p;             // [1]
     int32_t top_k;           // [0 = all]
     float min_p;             // [0]
+    float typical_p;         // [1]
     float presence_penalty;  // 0 = none
     float frequency_penalty; // 0 = none
     bool has_repetition_penalty;
@@ -50,4 +51,6 @@ struct prompt {
     const uint32_t *stop_tokens;
     uint32_t n_logit_bias;
     const struct logit_bias *logit_bias;
+    uint32_t n_allowed, n_banned; // ≤ TOKEN_LIST_MAX; n_allowed 0: all are
+    const uint32_t *allowed, *banned;
 };

@@ -11,7 +11,7 @@ struct openai_request {
     struct prompt prompt;
     json_t *root;
     char *messages, *tools, *kwargs; // JSON text
-    uint32_t *tokens, *stop_tokens;
+    uint32_t *tokens, *stop_tokens, *allowed, *banned;
     const char *stop[STOP_STRINGS_MAX];
     struct logit_bias *bias;
     struct buf ignored;
@@ -68,6 +68,7 @@ static err_id parse_sampling(struct openai_request *r, struct error *e) {
     TRY(get_number(r->root, "temperature", 0, 2, &s->has_temperature, &s->temperature, e));
     TRY(get_number(r->root, "top_p", 0, 1, &s->has_top_p, &s->top_p, e));
     TRY(get_number(r->root, "min_p", 0, 1, &s->has_min_p, &s->min_p, e));
+    TRY(get_number(r->root, "typical_p", 0, 1, &s->has_typical_p, &s->typical_p, e));
     TRY(get_integer(r->root, "top_k", -1, INT32_MAX, &s->has_top_k, &top_k, e));
     s->top_k = top_k < 0 ? 0 : (int32_t)top_k;
     TRY(get_number(r->root, "presence_penalty", -2, 2, NULL, &s->presence_penalty, e));
@@ -106,6 +107,27 @@ static err_id parse_token_array(const json_t *array, const char *name, size_t ma
         (*tokens)[i] = (uint32_t)json_integer_value(v);
     }
     *n = (uint32_t)count;
+    return ERR_NONE;
+}
+
+static err_id parse_token_lists(struct openai_request *r, struct error *e) {
+    const struct {
+        const char *name;
+        uint32_t **tokens, *n;
+    } lists[] = {{"allowed_token_ids", &r->allowed, &r->prompt.n_allowed},
+                 {"banned_token_ids", &r->banned, &r->prompt.n_banned}};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        json_t *array = field(r->root, lists[i].name);
+        if (array == NULL) continue;
+        if (json_array_size(array) > TOKEN_LIST_MAX)
+            return error_set_param(e, ERR_INVALID_ARGUMENT, lists[i].name, "'%s' may hold at most %d token ids",
+                                   lists[i].name, TOKEN_LIST_MAX);
+        TRY(parse_token_array(array, lists[i].name, TOKEN_LIST_MAX, lists[i].tokens, lists[i].n, e));
+    }
+    if (r->allowed != NULL && r->prompt.n_allowed == 0)
+        return wrong(e, "allowed_token_ids", "an array with a token id in it");
+    r->prompt.allowed = r->allowed;
+    r->prompt.banned = r->banned;
     return ERR_NONE;
 }
 
@@ -166,7 +188,7 @@ static err_id parse_limits(struct openai_request *r, struct error *e) {
     r->prompt.keep_special_tokens = !skip;
     json_t *stop_tokens = field(r->root, "stop_token_ids");
     if (stop_tokens == NULL) return ERR_NONE;
-    TRY(parse_token_array(stop_tokens, "stop_token_ids", STOP_STRINGS_MAX, &r->stop_tokens, &r->prompt.n_stop_tokens, e));
+    TRY(parse_token_array(stop_tokens, "stop_token_ids", STOP_TOKENS_MAX, &r->stop_tokens, &r->prompt.n_stop_tokens, e));
     r->prompt.stop_tokens = r->stop_tokens;
     return ERR_NONE;
 }
@@ -251,6 +273,8 @@ static err_id parse_text_prompt(struct openai_request *r, struct error *e) {
 
 // Everything that is read, or may be sent without harm: metadata that changes no answer.
 static const char *const known_fields[] = {
+    "allowed_token_ids",
+    "banned_token_ids",
     "best_of",
     "chat_template_kwargs",
     "frequency_penalty",
@@ -283,6 +307,7 @@ static const char *const known_fields[] = {
     "top_k",
     "top_logprobs",
     "top_p",
+    "typical_p",
     "user",
 };
 
@@ -316,6 +341,7 @@ static err_id parse_all(struct openai_request *r, struct error *e) {
     TRY(parse_stop(r, e));
     TRY(parse_logprobs(r, e));
     TRY(parse_logit_bias(r, e));
+    TRY(parse_token_lists(r, e));
     TRY(parse_limits(r, e));
     TRY(get_bool(r->root, "stream", &r->view.stream, e));
     json_t *options = field(r->root, "stream_options");
@@ -358,6 +384,8 @@ void openai_request_destroy(struct openai_request *r) {
     free(r->kwargs);
     free(r->tokens);
     free(r->stop_tokens);
+    free(r->allowed);
+    free(r->banned);
     free(r->bias);
     buf_free(&r->ignored);
     free(r);

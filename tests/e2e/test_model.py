@@ -36,6 +36,21 @@ def test_sums_are_right():
         assert len(wrong) <= 1, wrong
 
 
+def test_tokens_can_be_allowed_and_banned():
+    with Cluster() as c:
+        r = c.router("r1")
+        c.tiny("w1", "north", [r])
+        c.wait_ready(r, 1)
+        out = subprocess.run([f"{BIN}/shoal-model", "tokenize", "--model", MODEL], input='{"text": "7"}\n{"text": "8"}\n', capture_output=True, text=True)
+        seven, eight = (json.loads(line)["ids"][-1] for line in out.stdout.splitlines())
+        body = {"model": "tiny", "prompt": "1 + 2 =", "temperature": 2, "seed": 3, "max_tokens": 40, "ignore_eos": True}
+        said = lambda **more: stream(r, {**body, **more}, "/v1/completions")["text"]
+        assert said(allowed_token_ids=[seven, seven]) == "7" * 40
+        assert set(said(allowed_token_ids=[seven, eight], typical_p=1, logit_bias={str(eight): 0.5})) <= {"7", "8"}
+        assert said(allowed_token_ids=[seven, eight], banned_token_ids=[seven]) == "8" * 40
+        assert "7" not in said(banned_token_ids=[seven], typical_p=0.9)
+
+
 def prompt():
     a = random.randint(1, 20)
     return f"Count from {a} to {a + random.randint(40, 60)}."

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include "worker/engine/backend.h"
 
-enum { RECORD_VERSION = 1, RECORD_PATH_MAX = 512, RECORD_FRAME_MAX = 64 << 20 };
+enum { RECORD_VERSION = 2, RECORD_PATH_MAX = 512, RECORD_FRAME_MAX = 64 << 20 };
 enum record_kind { RECORD_OPEN = 1, RECORD_CLOSE, RECORD_PLAN, RECORD_SAMPLE, RECORD_RESULT, RECORD_IMPORT };
 
 struct record_head {

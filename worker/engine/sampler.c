@@ -13,6 +13,7 @@
 struct sampler_work {
     float *w;         // [vocab] logits as changed by the parameters; -inf = out
     uint64_t *mass;   // [vocab] exp(w - max) in units of 2^-40
+    float *order;     // [vocab] by which the tail is cut; -inf = out
     uint32_t *counts; // [vocab] all zero between calls
 };
 
@@ -20,6 +21,7 @@ struct sampler_work *sampler_work_create(uint32_t vocab) {
     struct sampler_work *k = xcalloc(1, sizeof *k);
     k->w = xmalloc(vocab * sizeof *k->w);
     k->mass = xmalloc(vocab * sizeof *k->mass);
+    k->order = xmalloc(vocab * sizeof *k->order);
     k->counts = xcalloc(vocab, sizeof *k->counts);
     return k;
 }
@@ -28,6 +30,7 @@ void sampler_work_destroy(struct sampler_work **work) {
     if (*work == NULL) return;
     free((*work)->w);
     free((*work)->mass);
+    free((*work)->order);
     free((*work)->counts);
     free(*work);
     *work = NULL;
@@ -96,6 +99,14 @@ static void penalize(struct sampler_work *k, const struct sampler_input *in) {
     }
 }
 
+// counts marks them for as long as this takes.
+static void allow_only(struct sampler_work *k, const struct sampler_input *in) {
+    const struct sampling_params *p = in->params;
+    for (uint32_t i = 0; i < p->n_allowed; i++) k->counts[p->allowed[i]] = 1;
+    for (uint32_t t = 0; t < in->vocab; t++) k->w[t] = k->counts[t] != 0 ? k->w[t] : -INFINITY;
+    for (uint32_t i = 0; i < p->n_allowed; i++) k->counts[p->allowed[i]] = 0;
+}
+
 static void prepare(struct sampler_work *k, const struct sampler_input *in) {
     const struct sampling_params *p = in->params;
     memcpy(k->w, in->logits, in->vocab * sizeof *k->w);
@@ -104,6 +115,8 @@ static void prepare(struct sampler_work *k, const struct sampler_input *in) {
     if (in->n_tokens - in->n_prompt < p->min_tokens) {
         for (uint32_t i = 0; i < p->n_eos; i++) k->w[p->eos[i]] = -INFINITY;
     }
+    for (uint32_t i = 0; i < p->n_banned; i++) k->w[p->banned[i]] = -INFINITY;
+    if (p->n_allowed > 0) allow_only(k, in);
     if (in->mask != NULL) {
         for (uint32_t t = 0; t < in->vocab; t++) {
             if (!(in->mask[t / 32] >> (t % 32) & 1)) k->w[t] = -INFINITY;
@@ -128,15 +141,15 @@ static uint32_t key_of(float w) {
     return bits >> 31 ? ~bits : bits | 0x80000000;
 }
 
-// Keeps the shortest prefix, in the order (w descending, id ascending), whose weights reach target; unit = every token
-// weighs 1, else its mass. Everything else is set to -inf.
-static void keep_prefix(struct sampler_work *k, uint32_t vocab, bool unit, uint64_t target) {
+// Keeps the shortest prefix, in the order (order descending, id ascending), whose weights reach target; unit = every token
+// weighs 1, else its mass. Everything else is set to -inf. order: k->w or k->order.
+static void keep_prefix(struct sampler_work *k, const float *order, uint32_t vocab, bool unit, uint64_t target) {
     uint32_t prefix = 0, known = 0; // the bits of the last survivor's key found so far, and their mask
     uint64_t above = 0;             // weight of the keys above all that still match
     for (int shift = 24; shift >= 0; shift -= 8) {
         uint64_t bucket[256] = {0};
         for (uint32_t t = 0; t < vocab; t++) {
-            uint32_t key = key_of(k->w[t]);
+            uint32_t key = key_of(order[t]);
             if (key != 0 && (key & known) == prefix) bucket[key >> shift & 255] += unit ? 1 : k->mass[t];
         }
         uint32_t b = 255;
@@ -145,7 +158,7 @@ static void keep_prefix(struct sampler_work *k, uint32_t vocab, bool unit, uint6
         known |= 255u << shift;
     }
     for (uint32_t t = 0; t < vocab; t++) {
-        uint32_t key = key_of(k->w[t]);
+        uint32_t key = key_of(order[t]);
         if (key > prefix) continue;
         if (key == prefix && above < target) {
             above += unit ? 1 : k->mass[t];
@@ -155,23 +168,50 @@ static void keep_prefix(struct sampler_work *k, uint32_t vocab, bool unit, uint6
     }
 }
 
+// Fills in the masses; their sum.
+static uint64_t weigh(struct sampler_work *k, float max, uint32_t vocab) {
+    uint64_t total = 0;
+    for (uint32_t t = 0; t < vocab; t++) {
+        double d = (double)k->w[t] - max;
+        k->mass[t] = k->w[t] == -INFINITY ? 0 : (uint64_t)(math_exp(d) * 0x1p40);
+        total += k->mass[t];
+    }
+    return total;
+}
+
+// At least 1.
+static uint64_t part_of(uint64_t total, float part) {
+    uint64_t target = (uint64_t)((unsigned __int128)total * (uint64_t)((double)part * 0x1p32) >> 32);
+    return target > 0 ? target : 1;
+}
+
+// Surprise minus entropy is the mean logit minus the token's own: what normalises both falls out. The mean is summed in
+// fixed point (2^-20) like the masses; a token without mass adds nothing to it.
+static void order_by_surprise(struct sampler_work *k, float max, uint64_t total, uint32_t vocab) {
+    unsigned __int128 sum = 0;
+    for (uint32_t t = 0; t < vocab; t++) {
+        if (k->mass[t] > 0) sum += (unsigned __int128)k->mass[t] * (uint64_t)(((double)max - (double)k->w[t]) * 0x1p20);
+    }
+    double mean = total > 0 ? (double)sum / (double)total * 0x1p-20 : 0; // below max
+    for (uint32_t t = 0; t < vocab; t++) {
+        double below = (double)max - (double)k->w[t];
+        k->order[t] = k->w[t] == -INFINITY ? -INFINITY : (float)-fabs(mean - below);
+    }
+}
+
 static void cut_tail(struct sampler_work *k, const struct sampling_params *p, uint32_t vocab) {
     float max = k->w[largest(k->w, vocab)];
     if (p->min_p > 0) {
         float floor = max + (float)math_log(p->min_p);
         for (uint32_t t = 0; t < vocab; t++) k->w[t] = k->w[t] < floor ? -INFINITY : k->w[t];
     }
-    if (p->top_k > 0 && p->top_k < vocab) keep_prefix(k, vocab, true, p->top_k);
-    if (p->top_p < 1) {
-        uint64_t total = 0;
-        for (uint32_t t = 0; t < vocab; t++) {
-            double d = (double)k->w[t] - max;
-            k->mass[t] = k->w[t] == -INFINITY ? 0 : (uint64_t)(math_exp(d) * 0x1p40);
-            total += k->mass[t];
-        }
-        uint64_t target = (uint64_t)((unsigned __int128)total * (uint64_t)((double)p->top_p * 0x1p32) >> 32);
-        keep_prefix(k, vocab, false, target > 0 ? target : 1);
+    if (p->top_k > 0 && p->top_k < vocab) keep_prefix(k, k->w, vocab, true, p->top_k);
+    if (p->typical_p < 1) {
+        uint64_t total = weigh(k, max, vocab);
+        order_by_surprise(k, max, total, vocab);
+        keep_prefix(k, k->order, vocab, false, part_of(total, p->typical_p));
     }
+    if (p->top_p < 1) keep_prefix(k, k->w, vocab, false, part_of(weigh(k, max, vocab), p->top_p));
 }
 
 // ---- the draw ----
@@ -225,6 +265,14 @@ static err_id out_of_range(struct error *e, const char *field, double got, const
     return error_set_param(e, ERR_INVALID_ARGUMENT, field, "%s is %g but must be %s", field, got, want);
 }
 
+static err_id check_list(const char *field, const uint32_t *tokens, uint32_t n, uint32_t vocab, struct error *e) {
+    if (n > SAMPLING_LIST_MAX) return out_of_range(e, field, n, "at most 300 tokens");
+    for (uint32_t i = 0; i < n; i++) {
+        if (tokens[i] >= vocab) return out_of_range(e, field, tokens[i], "a token of the vocabulary");
+    }
+    return ERR_NONE;
+}
+
 err_id sampler_check(const struct sampling_params *p, uint32_t vocab, struct error *e) {
     if (!(p->temperature >= 0 && p->temperature <= 100))
         return out_of_range(e, "temperature", p->temperature, "from 0 to 100");
@@ -240,10 +288,13 @@ err_id sampler_check(const struct sampling_params *p, uint32_t vocab, struct err
     if (!(fabsf(p->frequency_penalty) <= 100))
         return out_of_range(e, "frequency_penalty", p->frequency_penalty, "from -100 to 100");
     if (p->logprobs > SAMPLING_TOP_LOGPROBS_MAX) return out_of_range(e, "top_logprobs", p->logprobs, "from 0 to 20");
-    if (p->n_eos > SAMPLING_EOS_MAX) return out_of_range(e, "eos", p->n_eos, "at most 16 tokens");
+    if (p->n_eos > SAMPLING_EOS_MAX) return out_of_range(e, "eos", p->n_eos, "at most 80 tokens");
     for (uint32_t i = 0; i < p->n_eos; i++) {
         if (p->eos[i] >= vocab) return out_of_range(e, "eos", p->eos[i], "a token of the vocabulary");
     }
+    if (!(p->typical_p > 0 && p->typical_p <= 1)) return out_of_range(e, "typical_p", p->typical_p, "above 0 and at most 1");
+    TRY(check_list("allowed_token_ids", p->allowed, p->n_allowed, vocab, e));
+    TRY(check_list("banned_token_ids", p->banned, p->n_banned, vocab, e));
     if (p->n_bias > SAMPLING_BIAS_MAX) return out_of_range(e, "logit_bias", p->n_bias, "at most 300 tokens");
     for (uint32_t i = 0; i < p->n_bias; i++) {
         if (p->bias[i].token >= vocab) return out_of_range(e, "logit_bias", p->bias[i].token, "a token of the vocabulary");

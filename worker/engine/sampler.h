@@ -3,10 +3,12 @@
 // answer. Shared by the backends; called on the engine's threads, one workspace each.
 //
 // In this order (as vLLM does): + logit_bias; repetition penalty over prompt and output (l > 0 ? l / r : l * r); - frequency
-// times the token's count in the output, - presence if it occurs there (OpenAI's formula); eos and mask bans; then
-// temperature 0: the largest, ties to the lowest id. Otherwise / temperature; min_p; top_k (ties to the lowest id); top_p
-// over what is left: the shortest prefix, most likely first, that holds top_p of the mass, summed in 64-bit fixed point so
-// that the order of summing can't matter; then Gumbel-max over the survivors, ties to the lowest id.
+// times the token's count in the output, - presence if it occurs there (OpenAI's formula); bans: eos before min_tokens, what
+// is banned, what is not allowed, what the mask doesn't name; then temperature 0: the largest, ties to the lowest id.
+// Otherwise / temperature; min_p; top_k (ties to the lowest id); typical_p over what is left: the fewest tokens, those whose
+// surprise is nearest to the entropy first, that hold typical_p of the mass (Meister et al., arXiv 2202.00666); top_p over
+// what is left: the shortest prefix, most likely first, that holds top_p of the mass. Masses are summed in fixed point so
+// that the order of summing can't matter. Then Gumbel-max over the survivors, ties to the lowest id.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -66,7 +66,7 @@ static err_id take_welcome(const ShoalGroup__Welcome *p, struct group_welcome *w
 
 static err_id take_sampling(const ShoalGroup__Sampling *p, struct sampling_params *s, struct error *e) {
     if (p == NULL || p->n_eos > SAMPLING_EOS_MAX || p->n_bias > SAMPLING_BIAS_MAX || p->n_bias != p->n_bias_tokens ||
-        p->logprobs > SAMPLING_TOP_LOGPROBS_MAX)
+        p->n_allowed > SAMPLING_LIST_MAX || p->n_banned > SAMPLING_LIST_MAX || p->logprobs > SAMPLING_TOP_LOGPROBS_MAX)
         return error_set(e, ERR_PROTOCOL, "a SlotOpen with no sampling, or with too much in it");
     *s = (struct sampling_params){.temperature = p->temperature, .top_k = p->top_k, .top_p = p->top_p, .min_p = p->min_p};
     s->presence_penalty = p->presence_penalty;
@@ -79,6 +79,11 @@ static err_id take_sampling(const ShoalGroup__Sampling *p, struct sampling_param
     s->min_tokens = p->min_tokens;
     s->n_eos = (uint32_t)p->n_eos;
     for (uint32_t i = 0; i < s->n_eos; i++) s->eos[i] = p->eos[i];
+    s->typical_p = p->typical_p;
+    s->n_allowed = (uint32_t)p->n_allowed;
+    s->n_banned = (uint32_t)p->n_banned;
+    for (uint32_t i = 0; i < s->n_allowed; i++) s->allowed[i] = p->allowed[i];
+    for (uint32_t i = 0; i < s->n_banned; i++) s->banned[i] = p->banned[i];
     s->n_bias = (uint32_t)p->n_bias;
     for (uint32_t i = 0; i < s->n_bias; i++) s->bias[i] = (struct sampling_bias){p->bias_tokens[i], p->bias[i]};
     return ERR_NONE;

@@ -78,6 +78,11 @@ static void put_slot_open(const struct group_msg *m, struct buf *out) {
     q.n_bias = q.n_bias_tokens = s->n_bias;
     q.bias = bias;
     q.bias_tokens = bias_tokens;
+    q.typical_p = s->typical_p;
+    q.n_allowed = s->n_allowed;
+    q.allowed = (uint32_t *)s->allowed;
+    q.n_banned = s->n_banned;
+    q.banned = (uint32_t *)s->banned;
     ShoalGroup__SlotOpen p = SHOAL_GROUP__SLOT_OPEN__INIT;
     p.epoch = m->slot_open.epoch;
     p.slot = m->slot_open.slot;

@@ -17,7 +17,7 @@ struct stream_text {
     struct output *output; // NULL: the mock's
     struct sampling_params sampling;
     uint32_t n_stop_tokens;
-    uint32_t stop_tokens[STOP_STRINGS_MAX + EOS_IDS_MAX];
+    uint32_t stop_tokens[STOP_TOKENS_MAX + EOS_IDS_MAX];
     uint32_t min_tokens;
     bool logprobs;
     struct buf tail;
@@ -131,6 +131,8 @@ static void set_sampling(struct stream_text *t, const struct prompt *p, const st
     if (s->has_top_p) o->top_p = s->top_p;
     if (s->has_top_k) o->top_k = s->top_k > 0 ? (uint32_t)s->top_k : 0;
     if (s->has_min_p) o->min_p = s->min_p;
+    if (d->has_typical_p) o->typical_p = d->typical_p;
+    if (s->has_typical_p) o->typical_p = s->typical_p;
     if (s->has_repetition_penalty) o->repetition_penalty = s->repetition_penalty;
     o->presence_penalty = s->presence_penalty;
     o->frequency_penalty = s->frequency_penalty;
@@ -155,8 +157,26 @@ static err_id set_bias(struct stream_text *t, const struct prompt *p, uint32_t v
     return ERR_NONE;
 }
 
+static err_id set_list(const char *field, const uint32_t *from, uint32_t n, uint32_t vocab, uint32_t *to, struct error *e) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (from[i] >= vocab)
+            return error_set_param(e, ERR_INVALID_ARGUMENT, field, "the token id %u is not below the vocabulary's %u",
+                                   from[i], vocab);
+        to[i] = from[i];
+    }
+    return ERR_NONE;
+}
+
+static err_id set_lists(struct stream_text *t, const struct prompt *p, uint32_t vocab, struct error *e) {
+    _Static_assert((int)TOKEN_LIST_MAX <= (int)SAMPLING_LIST_MAX, "what the codec lets through fits");
+    t->sampling.n_allowed = p->n_allowed;
+    t->sampling.n_banned = p->n_banned;
+    TRY(set_list("allowed_token_ids", p->allowed, p->n_allowed, vocab, t->sampling.allowed, e));
+    return set_list("banned_token_ids", p->banned, p->n_banned, vocab, t->sampling.banned, e);
+}
+
 static void set_stops(struct stream_text *t, const struct prompt *p, const struct model_text *m) {
-    for (uint32_t i = 0; i < p->n_stop_tokens && i < STOP_STRINGS_MAX; i++)
+    for (uint32_t i = 0; i < p->n_stop_tokens && i < STOP_TOKENS_MAX; i++)
         t->stop_tokens[t->n_stop_tokens++] = p->stop_tokens[i];
     for (uint32_t i = 0; m && !p->ignore_eos && i < m->n_eos; i++) t->stop_tokens[t->n_stop_tokens++] = m->eos[i];
     if (m == NULL && !p->ignore_eos) t->stop_tokens[t->n_stop_tokens++] = t->source->mock_eos;
@@ -173,6 +193,7 @@ static err_id open_text(struct job *job, const struct prompt *p, bool inside, st
     t->min_tokens = p->min_tokens;
     set_sampling(t, p, m ? &m->defaults : &nothing, job->seed, job->key.choice);
     TRY(set_bias(t, p, job->source->vocab, e));
+    TRY(set_lists(t, p, job->source->vocab, e));
     set_stops(t, p, m);
     if (m == NULL) return ERR_NONE;
     struct output_options o = {.keep_special = p->keep_special_tokens,

@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-enum { SAMPLING_EOS_MAX = 16, SAMPLING_BIAS_MAX = 300, SAMPLING_TOP_LOGPROBS_MAX = 20 };
+enum { SAMPLING_EOS_MAX = 80, SAMPLING_BIAS_MAX = 300, SAMPLING_LIST_MAX = 300, SAMPLING_TOP_LOGPROBS_MAX = 20 };
 
 struct sampling_bias {
     uint32_t token;
@@ -15,6 +15,7 @@ struct sampling_params {
     uint32_t top_k;                            // 0 = all
     float top_p;                               // (0, 1]; 1 = all
     float min_p;                               // [0, 1]; 0 = off; relative to the most likely token's probability
+    float typical_p;                           // (0, 1]; 1 = off
     float presence_penalty, frequency_penalty; // over the output so far; 0 = off
     float repetition_penalty;                  // over prompt and output; 1 = off
     uint64_t seed;
@@ -26,6 +27,8 @@ struct sampling_params {
     uint32_t eos[SAMPLING_EOS_MAX];
     uint32_t n_bias;
     struct sampling_bias bias[SAMPLING_BIAS_MAX];
+    uint32_t n_allowed, n_banned; // n_allowed 0: all are
+    uint32_t allowed[SAMPLING_LIST_MAX], banned[SAMPLING_LIST_MAX];
 };
 
 // temperature 1, everything else off.

@@ -166,6 +166,8 @@ static err_id read_sampling(const json_t *config, struct sampling *s, struct err
     if (s->has_top_k) s->top_k = (int32_t)v;
     TRY(read_number(config, "min_p", 0, 1, &s->has_min_p, &v, e));
     if (s->has_min_p) s->min_p = (float)v;
+    TRY(read_number(config, "typical_p", 0, 1, &s->has_typical_p, &v, e));
+    if (s->has_typical_p) s->typical_p = (float)v;
     TRY(read_number(config, "repetition_penalty", 1e-6, 1e6, &s->has_repetition_penalty, &v, e));
     if (s->has_repetition_penalty) s->repetition_penalty = (float)v;
     return ERR_NONE;

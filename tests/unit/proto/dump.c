@@ -186,6 +186,9 @@ void dump_prompt(const struct prompt *p, struct buf *b) {
     NUMBER(p, keep_special_tokens), NUMBER(p, n_stop);
     for (uint32_t i = 0; i < p->n_stop; i++) WORD(p, stop[i]);
     bytes(b, "stop_tokens", p->stop_tokens, p->n_stop_tokens * sizeof *p->stop_tokens);
+    NUMBER(s, has_typical_p), REAL(s, typical_p), NUMBER(p, n_allowed), NUMBER(p, n_banned);
+    bytes(b, "allowed", p->allowed, p->n_allowed * sizeof *p->allowed);
+    bytes(b, "banned", p->banned, p->n_banned * sizeof *p->banned);
     NUMBER(p, n_logit_bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) NUMBER(&p->logit_bias[i], token), REAL(&p->logit_bias[i], bias);
     buf_char(b, '\n');

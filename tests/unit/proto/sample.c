@@ -320,6 +320,7 @@ static void sampling(struct sampler *s, struct sampling *p) {
     p->has_top_p = coin(s), p->top_p = p->has_top_p ? 0.01f + real(s, 0.9f) : 0;
     p->has_top_k = coin(s), p->top_k = p->has_top_k ? (int32_t)number(s, INT32_MAX) : 0;
     p->has_min_p = coin(s), p->min_p = p->has_min_p ? real(s, 1) : 0;
+    p->has_typical_p = coin(s), p->typical_p = p->has_typical_p ? 0.01f + real(s, 0.9f) : 0;
     p->has_repetition_penalty = coin(s), p->repetition_penalty = p->has_repetition_penalty ? 0.1f + real(s, 9) : 0;
     p->presence_penalty = real(s, 200) - 100, p->frequency_penalty = real(s, 2) - 1;
 }
@@ -348,6 +349,10 @@ void sample_prompt(struct sampler *s, struct prompt *p) {
     p->n_stop_tokens = sample_below(s, STOP_TOKENS_MAX + 1);
     for (uint32_t i = 0; i < p->n_stop_tokens; i++) stop_tokens[i] = number(s, UINT32_MAX);
     p->stop_tokens = stop_tokens;
+    p->n_allowed = coin(s) ? 0 : sample_below(s, TOKEN_LIST_MAX + 1), p->n_banned = sample_below(s, TOKEN_LIST_MAX + 1);
+    uint32_t *lists = hold(s, 2 * TOKEN_LIST_MAX * sizeof *lists);
+    for (uint32_t i = 0; i < 2 * TOKEN_LIST_MAX; i++) lists[i] = number(s, UINT32_MAX);
+    p->allowed = lists, p->banned = lists + TOKEN_LIST_MAX;
     p->n_logit_bias = coin(s) ? 0 : sample_below(s, LOGIT_BIAS_MAX + 1);
     struct logit_bias *bias = hold(s, p->n_logit_bias * sizeof *bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) bias[i] = (struct logit_bias){number(s, UINT32_MAX), real(s, 200) - 100};

@@ -58,6 +58,9 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
         {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
         {"\"stop_token_ids\":[-1]", "stop_token_ids"},
         {"\"logit_bias\":{\"a\":1}", "logit_bias"},
+        {"\"allowed_token_ids\":[]", "allowed_token_ids"},
+        {"\"banned_token_ids\":[1,-1]", "banned_token_ids"},
+        {"\"typical_p\":2", "typical_p"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct openai_request *r;

@@ -75,7 +75,7 @@ static uint32_t rank_of(const struct setup *s, uint32_t t) { // by (logit descen
 }
 
 static void expect_distribution(struct setup *s, const bool *keep) {
-    enum { N = 60000 };
+    enum { N = 40000 };
     uint32_t counts[V], degrees;
     count_draws(s, N, counts);
     double chi = chi_square(s, counts, N, keep, &degrees);
@@ -138,6 +138,123 @@ static void min_p_is_relative_to_the_likeliest(void **state) {
     float max = 0;
     for (uint32_t i = 0; i < V; i++) max = s.logits[i] > max ? s.logits[i] : max;
     for (uint32_t i = 0; i < V; i++) keep[i] = exp((double)(s.logits[i] - max)) >= 0.2;
+    expect_distribution(&s, keep);
+    sampler_work_destroy(&s.work);
+}
+
+// The set by the definition: surprise nearest to the entropy first, ties to the lowest id, until typical_p is held.
+static void typical_set(const struct setup *s, double typical_p, bool *keep) {
+    double p[V], total = 0, entropy = 0, held = 0;
+    for (uint32_t i = 0; i < V; i++) total += exp((double)s->logits[i]);
+    for (uint32_t i = 0; i < V; i++) p[i] = exp((double)s->logits[i]) / total;
+    for (uint32_t i = 0; i < V; i++) entropy -= p[i] * log(p[i]);
+    memset(keep, 0, V * sizeof *keep);
+    while (held < typical_p) {
+        uint32_t best = V;
+        for (uint32_t i = 0; i < V; i++) {
+            if (!keep[i] && (best == V || fabs(-log(p[i]) - entropy) < fabs(-log(p[best]) - entropy) - 1e-9)) best = i;
+        }
+        keep[best] = true;
+        held += p[best];
+    }
+}
+
+static void typical_p_keeps_what_surprises_as_expected(void **state) {
+    struct setup s;
+    bool keep[V];
+    setup(&s);
+    const float cuts[] = {0.05f, 0.4f, 0.9f};
+    for (int c = 0; c < 3; c++) {
+        s.params.typical_p = cuts[c];
+        typical_set(&s, (double)cuts[c], keep);
+        expect_distribution(&s, keep);
+    }
+    s.logits[11] = 30; // so likely that nothing else is typical
+    s.params.typical_p = 0.9f;
+    memset(keep, 0, sizeof keep);
+    keep[11] = true;
+    expect_distribution(&s, keep);
+    sampler_work_destroy(&s.work);
+}
+
+static void what_is_banned_or_not_allowed_is_never_drawn(void **state) {
+    struct setup s;
+    bool keep[V];
+    setup(&s);
+    memcpy(s.params.banned, (uint32_t[]){3, 44, 3}, 12);
+    s.params.n_banned = 3;
+    for (uint32_t i = 0; i < V; i++) keep[i] = i != 3 && i != 44;
+    expect_distribution(&s, keep);
+    memcpy(s.params.allowed, (uint32_t[]){44, 5, 6, 5, 20}, 20);
+    s.params.n_allowed = 5;
+    for (uint32_t i = 0; i < V; i++) keep[i] = i == 5 || i == 6 || i == 20;
+    expect_distribution(&s, keep);
+    s.params.n_allowed = 1; // and that one is banned
+    struct engine_token t;
+    assert_false(sampler_pick(s.work, &s.in, &t));
+    sampler_work_destroy(&s.work);
+}
+
+// Draws against the softmax of these logits, which the parameters should have made.
+static void expect_logits(struct setup *s, const float *changed, const bool *keep) {
+    struct setup same = *s;
+    memcpy(same.logits, changed, sizeof same.logits);
+    enum { N = 40000 };
+    uint32_t counts[V], degrees;
+    count_draws(s, N, counts);
+    double chi = chi_square(&same, counts, N, keep, &degrees), limit = degrees + 5 * sqrt(2.0 * degrees + 1);
+    if (chi > limit) fail_msg("chi square %.1f with %u degrees of freedom", chi, degrees);
+}
+
+static void draws_follow_bias_penalties_and_min_tokens(void **state) {
+    struct setup s;
+    bool keep[V];
+    float want[V];
+    setup(&s); // the prompt is 7 7, the output 9 9
+    s.in.logits = s.logits;
+    s.logits[7] = -1, s.logits[9] = 3;
+    memcpy(want, s.logits, sizeof want);
+    memset(keep, 1, sizeof keep);
+    s.params.n_bias = 2;
+    s.params.bias[0] = (struct sampling_bias){30, 1.5f}, s.params.bias[1] = (struct sampling_bias){9, -0.5f};
+    want[30] += 1.5f, want[9] -= 0.5f;
+    expect_logits(&s, want, keep);
+    s.params.repetition_penalty = 1.25f; // divides what is positive, multiplies what is not
+    want[7] *= 1.25f, want[9] /= 1.25f;
+    expect_logits(&s, want, keep);
+    s.params.frequency_penalty = 0.3f; // of the output alone
+    want[9] -= 2 * 0.3f;
+    expect_logits(&s, want, keep);
+    s.params.presence_penalty = -0.7f;
+    want[9] += 0.7f;
+    expect_logits(&s, want, keep);
+    s.params.n_eos = 1, s.params.eos[0] = 12, s.params.min_tokens = 3;
+    keep[12] = false;
+    expect_logits(&s, want, keep);
+    s.params.min_tokens = 2; // there are two
+    keep[12] = true;
+    expect_logits(&s, want, keep);
+    s.params.temperature = 0.6f; // after all of them
+    expect_logits(&s, want, keep);
+    sampler_work_destroy(&s.work);
+}
+
+static void cuts_come_in_the_order_of_the_header(void **state) {
+    struct setup s;
+    bool keep[V], typical[V];
+    setup(&s);
+    s.params.top_k = 20, s.params.typical_p = 0.6f, s.params.top_p = 0.7f;
+    struct setup cut = s;
+    for (uint32_t i = 0; i < V; i++) cut.logits[i] = rank_of(&s, i) < 20 ? s.logits[i] : -60; // without mass
+    typical_set(&cut, 0.6, typical);
+    double total = 0;
+    for (uint32_t i = 0; i < V; i++) total += typical[i] ? exp((double)s.logits[i]) : 0;
+    for (uint32_t i = 0; i < V; i++) {
+        double before = 0;
+        for (uint32_t k = 0; k < V; k++)
+            before += typical[k] && rank_of(&s, k) < rank_of(&s, i) ? exp((double)s.logits[k]) : 0;
+        keep[i] = typical[i] && before < 0.7 * total;
+    }
     expect_distribution(&s, keep);
     sampler_work_destroy(&s.work);
 }
@@ -290,6 +407,10 @@ int main(void) {
         cmocka_unit_test(top_k_keeps_exactly_k),
         cmocka_unit_test(top_p_keeps_the_shortest_prefix),
         cmocka_unit_test(min_p_is_relative_to_the_likeliest),
+        cmocka_unit_test(typical_p_keeps_what_surprises_as_expected),
+        cmocka_unit_test(what_is_banned_or_not_allowed_is_never_drawn),
+        cmocka_unit_test(draws_follow_bias_penalties_and_min_tokens),
+        cmocka_unit_test(cuts_come_in_the_order_of_the_header),
         cmocka_unit_test(a_mask_bans_what_it_does_not_name),
         cmocka_unit_test(the_answer_depends_on_nothing_but_the_inputs),
         cmocka_unit_test(temperature_zero_takes_the_largest_and_the_lowest_id_of_equals),
