@@ -157,11 +157,28 @@ static void contradicted(struct router_core *core, struct session *s, ms_t now) 
         session_again(core, s, &why, now);
 }
 
+// Nobody here cancelled it: a Cancel of this attempt is late or came twice, from when a relay had forgotten it. The stream
+// is not over, the attempt is.
+static void cancelled_by_nobody(struct router_core *core, struct session *s, ms_t now) {
+    struct error why = {0};
+    RARE_MARK(cancelled_by_nobody);
+    error_set(&why, ERR_WORKER_LOST, "%s has cancelled the stream, which nobody asked for", s->replica);
+    session_unplace(core, s, false);
+    if (++s->refusals > REFUSALS_MAX)
+        session_fail(core, s, &why, 0, now);
+    else
+        session_again(core, s, &why, now);
+}
+
 void session_on_done(struct router_core *core, struct session *s, struct link *from, const struct msg_done *m, ms_t now) {
     enum rx_result result = RX_STALE;
     if (s) result = stream_rx_on_done(&s->rx, from->incarnation, m, s->log, &core->wire, now);
     switch (result) {
     case RX_DONE:
+        if (m->finish == FINISH_CANCELLED) { // who cancels here has no session that is placed
+            cancelled_by_nobody(core, s, now);
+            return;
+        }
         if (s->state == SESSION_PLACED) {
             RARE_MARK(accepted_by_done);
             take_fingerprint(s, s->offer->status.info.fingerprint);

@@ -523,6 +523,26 @@ static void a_worker_that_contradicts_itself_loses_the_attempt(void **state) {
     world_fini(&w);
 }
 
+static void an_answer_that_ends_cancelled_though_nobody_cancelled_it_goes_on_as_the_next_attempt(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 1);
+    world_submit(&w, "m", 10, 10, 40, 0);
+    struct msg_generate g = *script_generate(&w, a);
+    script_accepted(&w, a, &g);
+    script_tokens(&w, a, &g, 0, 3);
+    world_forget(&w);
+    struct msg m = {.kind = MSG_DONE, .done = {g.key, g.attempt, 3, .finish = FINISH_CANCELLED}};
+    world_say(&w, a, &m);
+    assert_int_equal(w.n_ended, 0);
+    struct msg_generate next = *script_generate(&w, a);
+    assert_int_equal(next.attempt.counter, g.attempt.counter + 1);
+    assert_int_equal(next.records.count, 3);
+    script_finish(&w, a, &next, 3, 10);
+    assert_int_equal(w.n_done, 1);
+    world_fini(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_strangers_frame_is_answered_by_hello_and_dropped),
@@ -549,6 +569,7 @@ int main(void) {
         cmocka_unit_test(the_events_of_a_life_come_in_order_and_the_view_tells_all),
         cmocka_unit_test(a_done_before_its_records_asks_for_them),
         cmocka_unit_test(a_worker_that_contradicts_itself_loses_the_attempt),
+        cmocka_unit_test(an_answer_that_ends_cancelled_though_nobody_cancelled_it_goes_on_as_the_next_attempt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
