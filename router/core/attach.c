@@ -106,7 +106,9 @@ static void own(struct router_core *core, struct session *s, const struct msg_ge
         memcpy(body, g->body, g->body_len);
         s->request.body = body;
         s->request.body_len = g->body_len;
+        core->held_bytes += g->body_len;
     }
+    s->request.prompt_bytes = g->prompt_bytes;
     s->request.has_seed = true;
     s->request.seed = g->seed;
     s->request.max_tokens = g->max_tokens;

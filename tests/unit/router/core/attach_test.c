@@ -443,6 +443,33 @@ static void a_client_may_come_to_the_router_that_relayed_for_the_dead_one(void *
     world_fini(&w);
 }
 
+static void a_stream_that_was_found_for_a_dead_router_becomes_the_clients_own(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id a = script_worker(&w, "a", 4), owner = world_script(&w, ROLE_ROUTER, "r2", "there", false);
+    struct msg m = peer_attach(1, 1, 500);
+    world_say(&w, owner, &m);
+    struct msg_generate there = as_generate(heard_attach(&w, a));
+    script_accepted(&w, a, &there);
+    script_tokens(&w, a, &there, 0, 3);
+    router_core_link_closed(w.core, owner, w.now);
+    struct msg_generate g = request(1);
+    struct request *r = resume(&w, &g, "", 5);
+    struct msg_generate now = as_generate(heard_attach(&w, a));
+    assert_int_equal(now.attempt.takeover, 2);
+    link_id b = script_worker(&w, "b", 4); // and the worker dies: the whole request goes to another
+    router_core_link_closed(w.core, a, w.now);
+    world_run(&w, 1);
+    struct msg_generate second = *script_generate(&w, b);
+    assert_int_equal(second.body_len, 4);
+    assert_int_equal(second.hops, 0);
+    assert_true(second.has_seed && second.seed == SEED && second.max_tokens == 8);
+    script_accepted(&w, b, &second);
+    script_finish(&w, b, &second, 3, 5);
+    assert_true(r->done);
+    world_fini(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_candidate_that_had_it_is_asked_first_and_goes_on),
@@ -462,6 +489,7 @@ int main(void) {
         cmocka_unit_test(a_peer_that_finds_nothing_says_so_and_starts_nothing),
         cmocka_unit_test(what_a_peer_relays_goes_over_to_the_next_owner_with_its_log),
         cmocka_unit_test(a_client_may_come_to_the_router_that_relayed_for_the_dead_one),
+        cmocka_unit_test(a_stream_that_was_found_for_a_dead_router_becomes_the_clients_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
