@@ -20,8 +20,9 @@ import export
 import tokenizer as tok
 from chat import prompt_text, user
 from data import EXAMPLE_TOKENS_MAX, encode, lay
+from held_out import held_out_examples
 from model import Spans
-from world import TASKS, draw
+from world import draw
 
 PACK_TOKENS = 4096
 PROMPTS = {
@@ -47,23 +48,6 @@ def options():
     p.add_argument("--report", type=Path, help="file to write: the measured numbers as JSON")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p.parse_args()
-
-
-def held_out_examples(rng, n):
-    """n different ones of each task, or fewer where a task has no more; bare prompts, except that a third of them come with
-    a system prompt or later in a chat."""
-    out, seen = [], set()
-    for i in range(len(TASKS) - 1):  # all but raw text, the last
-        wanted = len(out) + n
-        for _ in range(8 * n):
-            example = draw(rng, held=True, task=i, bare=rng.random() < 0.67)
-            text = prompt_text(example.messages, example.tools)
-            if text not in seen:
-                out.append(example)
-            seen.add(text)
-            if len(out) == wanted:
-                break
-    return out
 
 
 def packs(encoded):

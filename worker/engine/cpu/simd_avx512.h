@@ -4,10 +4,11 @@
 #include <stdint.h>
 
 // Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
-#define GEMM_PANELS      4
-#define GEMM_ROWS        6
-#define GEMM_PANELS_THIN 8
-#define GEMM_ROWS_THIN   2
+#define GEMM_PANELS       4
+#define GEMM_ROWS         6
+#define GEMM_PANELS_THIN  8
+#define GEMM_ROWS_THIN    2
+#define QUANT_PANELS_THIN 4 // of a quantised one, for a single row
 
 typedef __m512 vf;
 typedef __m512i vu;

@@ -9,10 +9,11 @@
 #define SIMD_PLAIN
 
 // Tiles of a matrix product: panels × rows where there are many rows, and where there are at most GEMM_ROWS_THIN.
-#define GEMM_PANELS      1
-#define GEMM_ROWS        4
-#define GEMM_PANELS_THIN 1
-#define GEMM_ROWS_THIN   1
+#define GEMM_PANELS       1
+#define GEMM_ROWS         4
+#define GEMM_PANELS_THIN  1
+#define GEMM_ROWS_THIN    1
+#define QUANT_PANELS_THIN 1 // of a quantised one, for a single row
 
 typedef struct {
     float f[16];
