@@ -29,31 +29,36 @@ class File:
         return default if field is None else field.contents()
 
     def config(self):
-        """config.json of a model of Llama's kind."""
-        v = lambda key: self.value("llama." + key)
+        """config.json, but for rope scaling."""
+        arch = self.value("general.architecture")
+        v = lambda key: self.value(arch + "." + key)
+        names = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
         return {
-            "architectures": ["LlamaForCausalLM"], "hidden_size": v("embedding_length"), "num_hidden_layers": v("block_count"),
+            "architectures": [names[arch]], "head_dim": v("attention.key_length"), "hidden_size": v("embedding_length"), "num_hidden_layers": v("block_count"),
             "num_attention_heads": v("attention.head_count"), "num_key_value_heads": v("attention.head_count_kv"),
             "rms_norm_eps": v("attention.layer_norm_rms_epsilon"), "rope_theta": v("rope.freq_base"),
             "tie_word_embeddings": not any(t.name == "output.weight" for t in self.reader.tensors),
         }
 
     def tensors(self):
-        """Name -> float64, rows of q and k back in the order of half-split rope."""
-        heads, kv = self.value("llama.attention.head_count"), self.value("llama.attention.head_count_kv")
+        """Name -> float64, Llama's rows of q and k back in the order of half-split rope."""
+        arch = self.value("general.architecture")
+        heads, kv = self.value(arch + ".attention.head_count"), self.value(arch + ".attention.head_count_kv")
         layer = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
                  "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
-                 "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+                 "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
         whole = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
                  "output.weight": "lm_head.weight"}
         out = {}
         for t in self.reader.tensors:
+            if t.name == "rope_freqs.weight":
+                continue
             w = self.dequantize(t.data, t.tensor_type).astype(np.float64)
-            m = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", t.name)
-            if m and m[2] in ("attn_q", "attn_k"):
+            m = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", t.name)
+            if arch == "llama" and m and m[2] in ("attn_q", "attn_k"):
                 n = heads if m[2] == "attn_q" else kv
                 w = w.reshape(n, w.shape[0] // n // 2, 2, -1).swapaxes(1, 2).reshape(w.shape)
-            out[f"model.layers.{m[1]}.{layer[m[2]]}.weight" if m else whole[t.name]] = w
+            out[f"model.layers.{m[1]}.{layer[m[2]]}.{m[3]}" if m else whole[t.name]] = w
         return out
 
     def tokenizer(self):
