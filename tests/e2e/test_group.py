@@ -154,3 +154,27 @@ def test_a_leader_killed_finds_followers_that_are_loaded():
                 wait_for(lambda: up(group[0], epoch), "the group is up again, in an epoch that was not there before", 30)
         assert not load.wrong, load.wrong[:3]
         assert group[1].metrics()["shoal_worker_loads_total"] == 1
+
+
+def test_a_request_that_kills_a_stage_is_refused_after_the_second_and_the_others_go_on():
+    with Cluster(timers=FAST) as c:
+        r = c.router("r1", "north")
+        group = c.group("cut", "north", [r], 2, *PACED)
+        c.wait_ready(r, 1)
+        expected = undisturbed(r, ["a", "b"], 50)
+        with Streams(r, 3, 50, expected) as load:
+            at_work(group[0])
+            poison = {}
+            asking = threading.Thread(target=lambda: poison.update(stream(r, ask("please <crash> now", 20))))
+            asking.start()
+            for _ in range(2):
+                epoch = group[0].metrics()["shoal_worker_group_epoch"]
+                group[1].wait()
+                group[1].may_crash = True
+                group[1] = c.follower(group[0], 1)
+                wait_for(lambda: up(group[0], epoch), "the group is up again", 30)
+            asking.join()
+            assert poison["error"]["code"] == "request_killed_workers", poison
+            at_work(group[0])
+        assert not load.wrong, load.wrong[:3]
+        assert group[1].alive() and group[0].metrics()["shoal_worker_loads_total"] == 1

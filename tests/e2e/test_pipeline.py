@@ -115,6 +115,7 @@ def test_wrong_flags_are_told_in_a_sentence():
         (["--parallel", "pp=2", "--group", "g", "--stage", "2", "--leader", "tcp://127.0.0.1:1"], "0 to 1"),
         (["--parallel", "pp=2", "--group", "g", "--stage", "1"], "--leader"),
         (["--parallel", "pp=2", "--group", "g", "--group-listen", "tcp://127.0.0.1:0", "--layers", "x"], "4-11"),
+        (["--parallel", "pp=2", "--group", "g", "--group-listen", "tcp://127.0.0.1:0", "--record", "/tmp/x"], "--record"),
     ]:
         p = subprocess.run(base + args, capture_output=True, text=True, timeout=20 * SLOW)
         assert p.returncode == 2 and sentence in p.stderr, (args, p.stderr)

@@ -179,6 +179,8 @@ static err_id choose_group(struct host_settings *s, const struct command_line *c
         return error_set(e, ERR_CONFIG, "stage 0 needs --group-listen ADDRESS, where the other stages dial it");
     if (g->stage > 0 && !c->leader)
         return error_set(e, ERR_CONFIG, "stage %u needs --leader ADDRESS, the --group-listen of stage 0", g->stage);
+    if (c->record)
+        return error_set(e, ERR_CONFIG, "--record is for a worker that holds all layers: leave it out, or leave --parallel out");
     if (c->layers) TRY(split_parse_layers(c->layers, &g->layer_first, &g->layer_end, e));
     uint32_t most = g->stages < ENGINE_DEPTH ? g->stages : ENGINE_DEPTH;
     s->micro_batches = s->plans_in_flight = c->micro_batches > 0 ? c->micro_batches : most;
