@@ -29,6 +29,7 @@ struct shoal_replica_view {
     struct shoal_worker *workers;
     uint32_t deadline_ms;        // noticed, draining: until it is gone; 0: not said
     char store[SHOAL_NAME_SIZE]; // of checkpoints; empty: none
+    char reason[128];            // why it is not ready; may be empty
 };
 struct shoal_cluster {
     uint32_t n_routers, n_replicas;

@@ -28,6 +28,7 @@ static void copy_replica(const struct replica_view *from, struct shoal_replica_v
     COPY(to->model, s->info.model), COPY(to->deployment, s->info.deployment), COPY(to->fingerprint, s->info.fingerprint);
     COPY(to->state, lifecycle_name(from->state));
     COPY(to->store, s->info.store);
+    COPY(to->reason, from->reason);
     to->deadline_ms = from->deadline_ms;
     for (uint32_t i = 0; i < from->n_members; i++) {
         const struct member *m = &from->members[i];

@@ -125,6 +125,7 @@ err_id dec_status(const Shoal__Status *from, struct codec_arena *a, struct msg_s
         out->progress = from->life->progress;
         out->eta_ms = from->life->eta_ms;
         out->deadline_ms = from->life->deadline_ms;
+        dec_sentence(&from->life->reason, out->reason, sizeof out->reason);
     }
     if (from->n_deployments > STATUS_DEPLOYMENTS_MAX)
         return error_set(e, ERR_PROTOCOL, "status has %zu deployments; at most %d are allowed", from->n_deployments,
@@ -153,6 +154,7 @@ static err_id dec_replica(const Shoal__ReplicaView *from, struct codec_arena *a,
     NAME(from, out, region);
     NAME(from, out, zone);
     TRY(dec_lifecycle(from->state, &out->state, e));
+    dec_sentence(&from->reason, out->reason, sizeof out->reason);
     if (from->status) TRY(dec_deployment(from->status, &out->status, e));
     out->n_members = (uint32_t)from->n_members;
     return dec_members(from->n_members, from->members, a, &out->members, e);

@@ -106,6 +106,7 @@ Shoal__Status *enc_status(struct codec_arena *a, const struct msg_status *m) {
         out->life->progress = m->progress;
         out->life->eta_ms = m->eta_ms;
         out->life->deadline_ms = m->deadline_ms;
+        out->life->reason = enc_text(m->reason);
     }
     out->n_deployments = m->n_deployments;
     out->deployments = enc_alloc(a, m->n_deployments * sizeof *out->deployments);
@@ -140,6 +141,7 @@ static Shoal__ReplicaView *enc_replica(struct codec_arena *a, const struct repli
     out->n_members = r->n_members;
     out->members = enc_members(a, r->n_members, r->members);
     out->deadline_ms = r->deadline_ms;
+    out->reason = enc_text(r->reason);
     return out;
 }
 

@@ -44,6 +44,7 @@ static json_t *replica_json(const struct shoal_replica_view *r) {
     json_decref(more);
     json_object_set_new(o, "deadline_ms", json_integer(r->deadline_ms));
     json_object_set_new(o, "store", json_string(r->store));
+    json_object_set_new(o, "reason", json_string(r->reason));
     return o;
 }
 
@@ -75,7 +76,7 @@ static void print_table(const struct shoal_cluster *c) {
                deployment_name(r, deployment, sizeof deployment), r->suspect ? "suspect" : r->state, r->running, r->queued,
                r->queued_tokens, used, (double)r->decode_rate);
         for (uint32_t k = 0; k < r->n_workers; k++) printf(" %s (%u)", r->workers[k].name, r->workers[k].pid);
-        putchar('\n');
+        printf("%s%s\n", r->reason[0] ? "  " : "", r->reason);
     }
     if (c->n_replicas == 0) printf("none yet\n");
 }

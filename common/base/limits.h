@@ -6,6 +6,7 @@ enum {
     NAME_MAX_BYTES = 63, // names of processes, regions, zones, models, deployments
     NAME_SIZE = NAME_MAX_BYTES + 1,
     ADDRESS_SIZE = 128,    // "tcp://host:port"
+    REASON_SIZE = 128,     // why a replica is not ready
     FINGERPRINT_SIZE = 33, // 32 hex digits and NUL
     ALIASES_MAX = 8,       // per model
     REGIONS_MAX = 16,      // per cluster

@@ -114,10 +114,11 @@ struct msg_status {
     // STATUS_LIFE of the sender
     bool has_life;
     enum lifecycle state;
-    float progress;         // LOADING: 0..1
-    uint32_t eta_ms;        // LOADING: expected until READY; 0 = unknown
-    uint32_t deadline_ms;   // NOTICED, DRAINING: remaining; 0 = none
-    uint32_t n_deployments; // 1 from a worker
+    float progress;           // LOADING: 0..1
+    uint32_t eta_ms;          // LOADING: expected until READY; 0 = unknown
+    uint32_t deadline_ms;     // NOTICED, DRAINING: remaining; 0 = none
+    char reason[REASON_SIZE]; // STARTING, LOADING: what it waits for, for people
+    uint32_t n_deployments;   // 1 from a worker
     const struct deployment_status *deployments;
 };
 
@@ -267,6 +268,7 @@ struct replica_view {
     uint32_t n_members;
     const struct member *members;
     uint32_t deadline_ms; // NOTICED, DRAINING: remaining; 0 = none
+    char reason[REASON_SIZE];
 };
 struct msg_cluster { // the answer to MSG_QUERY: what one router knows
     uint32_t n_routers;

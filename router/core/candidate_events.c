@@ -88,6 +88,7 @@ void candidate_on_status(struct router_core *core, struct candidate *c, const st
         c->state = m->state <= LIFECYCLE_FAILED ? m->state : LIFECYCLE_FAILED;
         c->progress = m->progress;
         c->eta_ms = m->eta_ms;
+        memcpy(c->reason, m->reason, sizeof c->reason);
         c->deadline_at = m->deadline_ms ? now + m->deadline_ms : MS_NEVER;
     }
     for (uint32_t i = 0; i < m->n_deployments; i++) take_deployment(core, c, m, i);

@@ -46,10 +46,11 @@ struct candidate {
     enum lifecycle state;
     float progress;
     uint32_t eta_ms;
-    ms_t deadline_at;        // NOTICED, DRAINING: when it goes; MS_NEVER: not known
-    uint64_t status_seq;     // of the last status taken
-    uint64_t generates_sent; // on the present link
-    uint32_t unproven;       // sessions here that may have killed a worker (session.h)
+    char reason[REASON_SIZE]; // why it is not ready
+    ms_t deadline_at;         // NOTICED, DRAINING: when it goes; MS_NEVER: not known
+    uint64_t status_seq;      // of the last status taken
+    uint64_t generates_sent;  // on the present link
+    uint32_t unproven;        // sessions here that may have killed a worker (session.h)
     uint32_t n_offers;
     struct offer *offers[CORE_DEPLOYMENTS_MAX]; // owned
 };

@@ -88,6 +88,10 @@ bool router_core_ready(const struct router_core *core, char *why, size_t why_siz
     const struct candidate *c = furthest(core);
     int n = snprintf(why, why_size, "0 of %u replicas", total);
     if (total == 0 || c == NULL || n < 0 || (size_t)n >= why_size) return false;
+    if (c->reason[0]) {
+        snprintf(why + n, why_size - (size_t)n, ": %s", c->reason);
+        return false;
+    }
     n += snprintf(why + n, why_size - (size_t)n, ": loading %.0f %%", (double)c->progress * 100);
     if (c->eta_ms && (size_t)n < why_size) snprintf(why + n, why_size - (size_t)n, ", about %u s", (c->eta_ms + 999) / 1000);
     return false;
@@ -103,6 +107,7 @@ static void view_of(const struct offer *o, struct replica_view *v, ms_t now) {
     v->status.replicas_total = 1;
     v->n_members = c->n_members;
     v->members = c->members;
+    memcpy(v->reason, c->reason, sizeof v->reason);
     if (c->deadline_at != MS_NEVER) v->deadline_ms = c->deadline_at > now ? (uint32_t)(c->deadline_at - now) : 1;
 }
 

@@ -34,8 +34,9 @@ struct worker_core {
     enum lifecycle life;
     float progress;
     uint32_t eta_ms;
-    ms_t deadline_at; // noticed: what is left is rejected at
-    ms_t stop_at;     // and stopped and offered before, at
+    char reason[REASON_SIZE]; // why it is not ready; ""
+    ms_t deadline_at;         // noticed: what is left is rejected at
+    ms_t stop_at;             // and stopped and offered before, at
 
     struct link_list links;
     struct streams streams;

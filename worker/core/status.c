@@ -93,6 +93,7 @@ static void send_status(struct worker_core *core, struct link *link, uint32_t gr
     m.status.progress = core->progress;
     m.status.eta_ms = core->eta_ms;
     m.status.deadline_ms = remaining(core);
+    memcpy(m.status.reason, core->reason, sizeof m.status.reason);
     m.status.n_deployments = d.groups != 0;
     m.status.deployments = &d;
     link->touched = link->aged = 0;

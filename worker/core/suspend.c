@@ -41,6 +41,16 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
 
 void worker_core_lone_step(struct worker_core *core, uint32_t us) { core->lone_step_us = us; }
 
+void worker_core_waits(struct worker_core *core, const char *reason, ms_t now) {
+    char text[REASON_SIZE];
+    snprintf(text, sizeof text, "%s", reason);
+    if (strcmp(core->reason, text) == 0) return;
+    core_enter(core, now);
+    memcpy(core->reason, text, sizeof text);
+    status_touch(core, STATUS_LIFE);
+    core_leave(core);
+}
+
 void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now) {
     core_enter(core, now);
     if (core->options.bug != WORKER_BUG_OLD_EPOCH) core->scheduler.group_epoch = epoch;

@@ -12,5 +12,7 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
 // Before worker_core_ready_to_serve: a first guess of the time of a step that decodes one sequence alone. Without it all of
 // a step's time is taken to grow with its rows, and a worker that has only seen single streams seems slower than it is.
 void worker_core_lone_step(struct worker_core *core, uint32_t us);
+// What the worker waits for before it can serve, as it changes; "" when for nothing. Routers are told, for people to read.
+void worker_core_waits(struct worker_core *core, const char *reason, ms_t now);
 // Members of the replica, told to routers; and the epoch of their group, for the plans to come.
 void worker_core_group(struct worker_core *core, uint32_t epoch, uint32_t n, const struct member *members, ms_t now);

@@ -84,6 +84,7 @@ static void up_if_ready(struct leader *l) {
         return;
     }
     log_info("group_up", "group=%s epoch=%u", l->options.self.who.group, l->roster.epoch);
+    l->options.waits(l->options.ctx, "");
     l->options.up(l->options.ctx);
 }
 
@@ -212,6 +213,7 @@ static void on_beat(uv_timer_t *timer) {
     }
     form_if_complete(l); // a member that was lost while the others were invited
     roster_explain(&l->roster, waiting);
+    l->options.waits(l->options.ctx, waiting);
     if (waiting[0]) log_limited(&l->waiting_log, LOG_PERIOD_MS, LEVEL_INFO, "group_waits", "reason=%s", waiting);
 }
 

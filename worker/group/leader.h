@@ -20,6 +20,7 @@ struct leader_options {
     // All are there and agree: load, or regroup what is loaded, then leader_self_ready().
     void (*forming)(void *ctx, uint32_t epoch);
     void (*up)(void *ctx);                         // every member is ready
+    void (*waits)(void *ctx, const char *reason);  // what for, with every beat; "" when the group is up
     void (*lost)(void *ctx, const char *sentence); // what was forming or up is void; the next thing is forming()
 };
 

@@ -208,6 +208,10 @@ static void on_group_up(void *ctx, uint32_t epoch, uint32_t n, const struct memb
     serve(h);
 }
 
+static void on_group_waits(void *ctx, const char *reason) {
+    worker_core_waits(((struct host *)ctx)->core, reason, clock_ms());
+}
+
 static void on_group_lost(void *ctx, const char *sentence) {
     worker_core_suspended(((struct host *)ctx)->core, sentence, clock_ms());
 }
@@ -223,6 +227,7 @@ static err_id open_group(struct host *h, const struct engine_mem *mem, struct er
                                     .ctx = h,
                                     .start = on_group_start,
                                     .up = on_group_up,
+                                    .waits = on_group_waits,
                                     .lost = on_group_lost};
     return leader_host_create(&o, &h->group, e);
 }

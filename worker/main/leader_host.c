@@ -33,6 +33,11 @@ static void on_up(void *ctx) {
     l->options.up(l->options.ctx, v.epoch, v.stages, members);
 }
 
+static void on_waits(void *ctx, const char *reason) {
+    struct leader_host *l = ctx;
+    l->options.waits(l->options.ctx, reason);
+}
+
 static void on_lost(void *ctx, const char *sentence) {
     struct leader_host *l = ctx;
     if (l->engine != NULL) engine_thread_suspend(l->engine);
@@ -62,6 +67,7 @@ err_id leader_host_create(const struct leader_host_options *o, struct leader_hos
     leader.ctx = l;
     leader.forming = on_forming;
     leader.up = on_up;
+    leader.waits = on_waits;
     leader.lost = on_lost;
     return leader_create(&leader, &l->leader, e);
 }

@@ -24,6 +24,7 @@ struct leader_host_options {
     struct engine_thread *(*start)(void *ctx);
     // The group is up, in this epoch: serve.
     void (*up)(void *ctx, uint32_t epoch, uint32_t n, const struct member *members);
+    void (*waits)(void *ctx, const char *reason);  // as in leader.h
     void (*lost)(void *ctx, const char *sentence); // what was under way is void; the engine thread has been told
 };
 

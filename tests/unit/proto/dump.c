@@ -69,7 +69,7 @@ static void hello(struct buf *b, const struct msg_hello *m) {
 
 static void status(struct buf *b, const struct msg_status *m) {
     NUMBER(m, seq), NUMBER(m, full), NUMBER(m, has_life), NUMBER(m, state), REAL(m, progress), NUMBER(m, eta_ms);
-    NUMBER(m, deadline_ms), NUMBER(m, n_deployments);
+    NUMBER(m, deadline_ms), WORD(m, reason), NUMBER(m, n_deployments);
     for (uint32_t i = 0; i < m->n_deployments; i++) deployment(b, &m->deployments[i]);
 }
 
@@ -98,7 +98,8 @@ static void cluster(struct buf *b, const struct msg_cluster *m) {
     for (uint32_t i = 0; i < m->n_replicas; i++) {
         const struct replica_view *r = &m->replicas[i];
         buf_str(b, "\n ");
-        WORD(r, name), WORD(r, region), WORD(r, zone), NUMBER(r, state), NUMBER(r, suspect), NUMBER(r, deadline_ms);
+        WORD(r, name), WORD(r, region), WORD(r, zone), NUMBER(r, state), NUMBER(r, suspect), NUMBER(r, deadline_ms),
+            WORD(r, reason);
         deployment(b, &r->status), members(b, r->n_members, r->members);
     }
 }

@@ -143,6 +143,7 @@ static void status(struct sampler *s, struct msg_status *m) {
         m->state = (enum lifecycle)sample_below(s, LIFECYCLE_FAILED + 1);
         m->progress = real(s, 1);
         m->eta_ms = number(s, UINT32_MAX), m->deadline_ms = number(s, UINT32_MAX);
+        WORD(s, m->reason);
     }
     m->n_deployments = coin(s) ? 1 : sample_below(s, 5);
     struct deployment_status *all = hold(s, m->n_deployments * sizeof *all);
@@ -203,6 +204,7 @@ static void cluster(struct sampler *s, struct msg_cluster *m) {
         WORD(s, r->name), WORD(s, r->region), WORD(s, r->zone);
         r->state = (enum lifecycle)sample_below(s, LIFECYCLE_FAILED + 1);
         r->suspect = coin(s);
+        WORD(s, r->reason);
         r->deadline_ms = number(s, UINT32_MAX);
         deployment(s, &r->status);
         r->members = members(s, &r->n_members);
