@@ -67,7 +67,7 @@ static int serve(struct program *p, struct proxy_options *o, struct error *e) {
 }
 
 int cmd_proxy(int argc, char **argv) {
-    struct proxy_options o = {.listen = "127.0.0.1:8088", .patience_ms = 30000};
+    struct proxy_options o = {.listen = "127.0.0.1:8088", .patience_ms = 30000, .silence_ms = 30000};
     const char *routers = NULL;
     const struct flag flags[] = {
         {.name = "listen", .kind = FLAG_STRING, .target = &o.listen, .value = "ADDRESS", .help = "where to serve this host"},
@@ -82,6 +82,11 @@ int cmd_proxy(int argc, char **argv) {
          .target = &o.patience_ms,
          .value = "TIME",
          .help = "look for a router that answers so long, before a request fails"},
+        {.name = "silence",
+         .kind = FLAG_DURATION,
+         .target = &o.silence_ms,
+         .value = "TIME",
+         .help = "a router that says nothing on a stream for so long is left; longer than its timers.keepalive"},
     };
     const struct flag_spec spec = {
         .program = "shoal proxy",

@@ -9,8 +9,6 @@
 #include <stdint.h>
 #include <uv.h>
 
-enum { PROXY_SILENCE_MS = 30000 };
-
 struct proxy_router {
     char host[ADDRESS_SIZE];
     uint16_t port;
@@ -23,6 +21,7 @@ struct proxy_options {
     uint32_t n_routers;
     struct proxy_router routers[ROUTERS_MAX]; // in the order of preference
     uint32_t patience_ms;                     // how long to look for a router that answers
+    uint32_t silence_ms;                      // a stream on which nothing came for so long goes on elsewhere; 0: never
 };
 
 struct proxy;

@@ -287,7 +287,7 @@ static void send_request(struct relay *r) {
                                    .headers = headers.data,
                                    .body = body,
                                    .body_len = len,
-                                   .silence_ms = PROXY_SILENCE_MS,
+                                   .silence_ms = r->proxy->options.silence_ms,
                                    .ctx = r,
                                    .on_head = on_head,
                                    .on_body = on_body,

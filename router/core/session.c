@@ -336,6 +336,18 @@ void session_fail(struct router_core *core, struct session *s, const struct erro
     session_end(core, s, now);
 }
 
+// It has ended and nobody reads it: for clients that may ask for it again. s may be gone afterwards.
+static void keep_for_a_while(struct router_core *core, struct session *s, ms_t now) {
+    if (core->draining) {
+        session_end(core, s, now);
+        return;
+    }
+    MARK(ended_session_kept);
+    list_append(&core->kept, &s->requester_node);
+    s->kept = true;
+    if (++core->n_kept > KEPT_MAX) session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
+}
+
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now) {
     struct pool *pool = s->offer->pool;
     uint32_t count = record_log_count(s->log);
@@ -364,6 +376,7 @@ void session_complete(struct router_core *core, struct session *s, const struct 
         if (s->give_up_at == MS_NEVER) s->give_up_at = now + UNACKED_MS;
     }
     session_arm(core, s);
+    if (!s->local && s->requester == NULL && !s->relayed && s->request.keep) keep_for_a_while(core, s, now);
 }
 
 void session_cancel(struct router_core *core, struct session *s, ms_t now) {
@@ -390,15 +403,8 @@ void session_abandon(struct router_core *core, struct session *s, ms_t now) {
     s->user = NULL;
     session_park(core, s, now);
     if (s->state != SESSION_ENDED) return;
-    if (core->draining) {
-        session_end(core, s, now);
-        return;
-    }
     if (!s->tx.finished) stream_tx_finish(&s->tx, &s->done);
-    MARK(ended_session_kept);
-    list_append(&core->kept, &s->requester_node);
-    s->kept = true;
-    if (++core->n_kept > KEPT_MAX) session_end(core, LIST_ENTRY(core->kept.next, struct session, requester_node), now);
+    keep_for_a_while(core, s, now);
 }
 
 void session_part(struct router_core *core, struct session *s) {

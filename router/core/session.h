@@ -133,6 +133,7 @@ void session_cancel(struct router_core *core, struct session *s, ms_t now);
 // Out of the list that it is in because of who asked.
 void session_part(struct router_core *core, struct session *s);
 void session_abandon(struct router_core *core, struct session *s, ms_t now);
+// s may be gone afterwards.
 void session_complete(struct router_core *core, struct session *s, const struct msg_done *done, ms_t now);
 
 // --- what its candidate says

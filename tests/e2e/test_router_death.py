@@ -133,8 +133,9 @@ def test_last_event_id_goes_on_at_the_other_router():
             assert {x["id"] for x in e.events} == {first["id"]} and {x["created"] for x in e.events} == {first["created"]}
             assert int(e.headers["X-Shoal-Resumed-From"]) == had
             assert r2.metrics()["shoal_router_attached_total"] >= i + 1, "it was not found but made anew"
-            r1 = revive(c, r1)
-            c.wait_ready(r1, 2)
+            if i + 1 < KILLS:
+                r1 = revive(c, r1)
+                c.wait_ready(r1, 2)
 
 
 def test_every_event_is_a_place_to_go_on_from():
@@ -211,7 +212,7 @@ def test_a_disconnect_cancels_unless_the_request_asked_to_be_kept():
 
         def leave(headers):
             conn = r1.connect()
-            conn.request("POST", "/v1/completions", json.dumps(ask("long", 400, stream=True)), {**JSON, **headers})
+            conn.request("POST", "/v1/completions", json.dumps(ask("long", 250, stream=True)), {**JSON, **headers})
             wait_for(lambda: w.metrics()["shoal_worker_sequences_running"] == 1, "it runs")
             conn.sock.shutdown(2)
             conn.close()
@@ -226,7 +227,9 @@ def test_a_disconnect_cancels_unless_the_request_asked_to_be_kept():
         leave({"Shoal-Resume": "1"})
         decoded = w.metrics()["shoal_worker_decoded_tokens_total"]
         wait_for(lambda: w.metrics()["shoal_worker_decoded_tokens_total"] > decoded + 50, "it goes on")
-        assert running() == 1 and w.metrics()["shoal_worker_cancelled_total"] == cancelled
+        assert w.metrics()["shoal_worker_cancelled_total"] == cancelled
+        wait_for(lambda: running() == 0, "it ended by itself")
+        assert w.metrics()["shoal_worker_cancelled_total"] == cancelled
         assert r1.json("POST", "/v1/completions", ask("x", 1), {**JSON, "Shoal-Resume": "maybe"})[0] == 400
 
 
@@ -318,8 +321,9 @@ def test_the_official_package_sees_nothing_of_a_routers_death_behind_the_proxy()
                     dead, routers[at] = routers[at], None
                     dead.kill()
             assert text == want and finish == "length" and len(ids) == 1, (i, k, text, want)
-            routers[at] = revive(c, dead)
-            c.wait_ready(routers[at], 2)
+            if i + 1 < KILLS:
+                routers[at] = revive(c, dead)
+                c.wait_ready(routers[at], 2)
             at = 1 - at
 
 
@@ -402,5 +406,8 @@ def test_the_shoal_command_goes_on_at_the_other_router():
             dead.kill()
             out, err = p.communicate(timeout=60 * SLOW)
             assert p.returncode == 0 and out == want, (i, out, want, err)
-            routers[routers.index(dead)] = revive(c, dead)
-            c.wait_ready(routers[0], 2), c.wait_ready(routers[1], 2)
+            if i + 1 < KILLS:
+                routers[routers.index(dead)] = revive(c, dead)
+                c.wait_ready(routers[0], 2), c.wait_ready(routers[1], 2)
+        for r in routers:
+            r.kill()  # the command ends without waiting for its last acknowledgement to arrive, and a router waits for that

@@ -299,6 +299,28 @@ static void with_keep_it_goes_on_without_a_client_and_is_there_after_its_end(voi
     world_fini(&w);
 }
 
+static void a_router_that_drains_keeps_no_answer_that_nobody_reads(void **state) {
+    for (int ends_first = 0; ends_first < 2; ends_first++) {
+        struct world w;
+        script_world(&w);
+        link_id a = script_worker(&w, "a", 4);
+        struct msg_generate g = request(1);
+        g.keep = true;
+        struct request *r = resume(&w, &g, "a", 5);
+        struct msg_generate there = as_generate(heard_attach(&w, a));
+        script_accepted(&w, a, &there);
+        script_tokens(&w, a, &there, 0, 2);
+        router_core_cancel(w.core, r->session, w.now);
+        r->session = NULL;
+        if (ends_first) script_finish(&w, a, &there, 2, 5);
+        assert_false(router_core_idle(w.core));
+        router_core_drain(w.core, w.now);
+        if (!ends_first) script_finish(&w, a, &there, 2, 5);
+        assert_true(router_core_idle(w.core));
+        world_fini(&w);
+    }
+}
+
 static void no_more_than_so_many_are_kept_after_their_end(void **state) {
     struct world w;
     script_world(&w);
@@ -484,6 +506,7 @@ int main(void) {
         cmocka_unit_test(a_client_that_leaves_while_we_ask_leaves_nothing),
         cmocka_unit_test(a_second_reader_gets_the_session_that_there_is),
         cmocka_unit_test(with_keep_it_goes_on_without_a_client_and_is_there_after_its_end),
+        cmocka_unit_test(a_router_that_drains_keeps_no_answer_that_nobody_reads),
         cmocka_unit_test(no_more_than_so_many_are_kept_after_their_end),
         cmocka_unit_test(a_peer_looks_among_its_replicas_and_relays_what_it_finds),
         cmocka_unit_test(a_peer_that_finds_nothing_says_so_and_starts_nothing),
