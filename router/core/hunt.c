@@ -96,7 +96,7 @@ static void failed(struct router_core *core, struct session *s, ms_t now) {
         struct msg m = {.kind = MSG_UNKNOWN, .unknown = {s->key, s->attempt}};
         if (s->requester) core_say(core, s->requester->id, &m);
         session_end(core, s, now);
-    } else if (s->fingerprint[0] && fingerprint_is_gone(core, s)) {
+    } else if (s->local && s->fingerprint[0] && fingerprint_is_gone(core, s)) {
         struct error why = {0};
         error_set(&why, ERR_RESUME_LOST, "the stream began on fingerprint %s, which no replica of %s has any more",
                   s->fingerprint, s->deployment->model);

@@ -216,5 +216,9 @@ void intake_from_link(struct router_core *core, struct link *link, const struct 
         return;
     }
     session_attach(core, s, link, g->records.count, now);
-    session_enqueue(core, s, now);
+    bool elsewhere_before = !relayed && g->attempt.takeover > 0 && g->records.count > 0;
+    if (elsewhere_before) // its worker may run ahead with it: better than to compute it again
+        hunt_begin(core, s, "", now);
+    else
+        session_enqueue(core, s, now);
 }
