@@ -156,6 +156,7 @@ static int tell_end(struct reader *r, struct shoal_failure *why) {
     e.prompt_tokens = c->done.usage.prompt_tokens;
     e.completion_tokens = c->done.usage.completion_tokens;
     e.cached_tokens = c->done.usage.cached_tokens;
+    e.restored_tokens = c->done.usage.restored_tokens;
     e.reasoning_tokens = c->done.usage.reasoning_tokens;
     tell(r, &e);
     return 0;

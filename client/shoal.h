@@ -137,6 +137,7 @@ struct shoal_event {
     // DONE
     const char *finish; // "stop", "length", "tool_calls", "cancelled"
     uint32_t completion_tokens, cached_tokens, reasoning_tokens;
+    uint32_t restored_tokens; // after a move: loaded from a checkpoint instead of computed again
     // FAILED
     const struct shoal_failure *failure;
 };

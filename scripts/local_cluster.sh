@@ -1,13 +1,15 @@
-# The local cluster of the quickstart: two routers and two workers in two regions, as ordinary processes whose pids and logs lie in
-# .run/. Sourced after lib.sh, never run.
+# The local cluster of the quickstart: two routers, two workers and a replica in two stages, in two regions, as ordinary processes whose
+# pids, logs and checkpoints lie in .run/. Sourced after lib.sh, never run.
 
 # Whoever sources this may have set any of these before: other addresses, another build, another folder.
 : "${RUN:=.run}" "${BIN:=build/bin}" "${CLUSTER_CONFIG:=deploy/local/cluster.yaml}"
 : "${NORTH_HTTP:=127.0.0.1:8080}" "${NORTH_ZMQ:=tcp://127.0.0.1:7700}" "${SOUTH_HTTP:=127.0.0.1:8081}" "${SOUTH_ZMQ:=tcp://127.0.0.1:7701}"
-: "${WORKER_FLAGS:=--model tiny --device cpu --threads 1 --step-min-ms 20}"
+: "${GROUP_ZMQ:=tcp://127.0.0.1:7710}" # where stage 1 of south-p dials its leader
+: "${WORKER_FLAGS:=--model tiny --device cpu --threads 1}" "${PACE:=--step-min-ms 16}" "${STAGE_PACE:=--step-min-ms 8}"
+: "${CLUSTER_MODEL:=tiny}"
 CLUSTER_ROUTERS="north-r1 south-r1"
-CLUSTER_WORKERS="north-w1 south-w1"
-CLUSTER_PROCESSES="$CLUSTER_ROUTERS $CLUSTER_WORKERS"
+CLUSTER_REPLICAS="north-w1 south-w1 south-p"
+CLUSTER_PROCESSES="$CLUSTER_ROUTERS $CLUSTER_REPLICAS south-p-stage1"
 
 running() { # running <name>: is it alive, and ours?
   local pid
@@ -23,12 +25,17 @@ launch() { # launch <name> <program> <arguments…>
 
 start_process() {
   local common="--name $1 --config $CLUSTER_CONFIG --admin unix:$(cd "$RUN" && pwd)/$1.sock"
+  # Every worker dials both routers: what runs goes on where it is when one of them dies. What can't end at once moves when a worker leaves.
+  local worker="$common $WORKER_FLAGS --drain-deadline 200ms --checkpoint-dir $RUN/checkpoints"
+  local dial="--router $NORTH_ZMQ --router $SOUTH_ZMQ" group="--parallel pp=2 --group south-p $STAGE_PACE"
   # shellcheck disable=SC2086
   case "$1" in
     north-r1) launch $1 $BIN/shoal-router $common --region north --http $NORTH_HTTP --zmq $NORTH_ZMQ --peer $SOUTH_ZMQ ;;
     south-r1) launch $1 $BIN/shoal-router $common --region south --http $SOUTH_HTTP --zmq $SOUTH_ZMQ --peer $NORTH_ZMQ ;;
-    north-w1) launch $1 $BIN/shoal-worker $common --region north --router $NORTH_ZMQ $WORKER_FLAGS ;;
-    south-w1) launch $1 $BIN/shoal-worker $common --region south --router $SOUTH_ZMQ $WORKER_FLAGS ;;
+    north-w1) launch $1 $BIN/shoal-worker $worker --region north $dial $PACE ;;
+    south-w1) launch $1 $BIN/shoal-worker $worker --region south $dial $PACE ;;
+    south-p) launch $1 $BIN/shoal-worker $worker --region south $dial $group --group-listen $GROUP_ZMQ ;;
+    south-p-stage1) launch $1 $BIN/shoal-worker $worker --region south $group --stage 1 --leader $GROUP_ZMQ ;;
   esac
 }
 
@@ -42,11 +49,11 @@ cluster_start() {
   for name in $CLUSTER_PROCESSES; do
     running $name && { echo "  an earlier cluster is running: stopping it"; cluster_stop; break; }
   done
-  for p in $NORTH_HTTP $SOUTH_HTTP ${NORTH_ZMQ#tcp://} ${SOUTH_ZMQ#tcp://}; do
-    port_busy $p && die "$p is taken by another program: stop that one first, the local cluster uses ports 8080, 8081, 7700 and 7701 of 127.0.0.1."
+  for p in $NORTH_HTTP $SOUTH_HTTP ${NORTH_ZMQ#tcp://} ${SOUTH_ZMQ#tcp://} ${GROUP_ZMQ#tcp://}; do
+    port_busy $p && die "$p is taken by another program: stop that one first, the local cluster uses ports 8080, 8081, 7700, 7701 and 7710 of 127.0.0.1."
   done
   for name in $CLUSTER_PROCESSES; do start_process $name; done
-  wait_ready "$NORTH_HTTP" && wait_ready "$SOUTH_HTTP"
+  wait_ready "$NORTH_HTTP" && wait_ready "$SOUTH_HTTP" && wait_mesh
 }
 
 wait_ready() { # until the router says it can serve
@@ -61,23 +68,20 @@ wait_ready() { # until the router says it can serve
 }
 
 cluster_restart_dead() {
-  local name end=$((SECONDS + 30))
-  for name in $CLUSTER_PROCESSES; do
-    running $name && continue
-    start_process $name
-    until grep -q worker_ready "$RUN/$name.log" || [ $SECONDS -ge $end ]; do sleep 0.1; done
-  done
+  local name
+  for name in $CLUSTER_PROCESSES; do running $name || start_process $name; done
+  wait_mesh
 }
 
 reaches() { # reaches <router> <worker>: does an answer of that worker come through that router?
   curl -fs -o /dev/null --max-time 5 "http://$(http_of $1)/v1/completions" -H 'Content-Type: application/json' -H "X-Shoal-Replica: $2" \
-    -d '{"model":"tiny","prompt":"1","max_tokens":1}'
+    -d "{\"model\":\"$CLUSTER_MODEL\",\"prompt\":\"1\",\"max_tokens\":1}"
 }
 
 wait_mesh() { # until every router reaches every worker
   local end=$((SECONDS + 120)) r w
   for r in $CLUSTER_ROUTERS; do
-    for w in $CLUSTER_WORKERS; do
+    for w in $CLUSTER_REPLICAS; do
       until reaches $r $w; do
         [ $SECONDS -lt $end ] || die "$w is not served through $r after 120 s: see $RUN/$w.log and $RUN/$r.log"
         sleep 0.1
@@ -95,7 +99,7 @@ restart_process() {
     [ $SECONDS -lt $end ] || die "$name has not left after 120 s: see $RUN/$name.log"
     sleep 0.1
   done
-  grep -qE "(router|worker)_stopped.*( exit=0|$name\$)" "$RUN/$name.log" || die "$name did not leave in order: see $RUN/$name.log"
+  grep -qE "(router|worker|stage)_stopped.*( exit=0|$name\$)" "$RUN/$name.log" || die "$name did not leave in order: see $RUN/$name.log"
   start_process $name
   wait_mesh
   printf '  %-10s left and serves again after %d s (pid %s)\n' $name $((SECONDS - begin)) "$(cat "$RUN/$name.pid")"

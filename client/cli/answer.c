@@ -64,6 +64,7 @@ static void take_end(struct answer *a, const struct shoal_event *e) {
         snprintf(a->finish, sizeof a->finish, "%s", e->finish);
         a->prompt_tokens = e->prompt_tokens;
         a->cached_tokens = e->cached_tokens;
+        a->restored_tokens = e->restored_tokens;
     }
     if (!a->quiet) set_dim(a, false);
 }

@@ -12,7 +12,7 @@ struct answer {
     uint32_t n_tokens;
     char request_id[SHOAL_REQUEST_ID_SIZE], replica[SHOAL_NAME_SIZE], router[SHOAL_NAME_SIZE];
     char finish[16];
-    uint32_t attempt, attempts, prompt_tokens, cached_tokens;
+    uint32_t attempt, attempts, prompt_tokens, cached_tokens, restored_tokens;
     uint64_t seed;
     struct shoal_failure failure;
     // time

@@ -63,4 +63,4 @@ int cmd_keygen(int argc, char **argv);
 int cmd_proxy(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
-int cmd_demo_kill(int argc, char **argv);
+int cmd_demo(int argc, char **argv);

@@ -22,7 +22,7 @@ static const struct command commands[] = {
     {"drain", cmd_drain, "tell a worker that it will be taken away, and watch it go"},
     {"key", cmd_key, "API keys: add, list, revoke"},
     {"keygen", cmd_keygen, "make a CURVE certificate"},
-    {"demo kill", cmd_demo_kill, "kill a worker in the middle of an answer, and see that nothing is lost"},
+    {"demo", cmd_demo, "kill, notice, router: hit a process in the middle of an answer, and see that nothing is lost"},
 };
 
 static void print_help(FILE *to) {
@@ -56,12 +56,6 @@ int main(int argc, char **argv) {
         printf("shoal %s\n", shoal_version());
         return 0;
     }
-    bool demo = strcmp(argv[1], "demo") == 0;
-    if (demo && (argc < 3 || strcmp(argv[2], "kill") != 0)) {
-        fprintf(stderr, "shoal: the demo is called 'shoal demo kill'\n");
-        return EXIT_USAGE;
-    }
-    if (demo) return cmd_demo_kill(argc - 2, argv + 2);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
     return unknown(argv[1]);
