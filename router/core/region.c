@@ -2,6 +2,8 @@
 
 #include "common/base/mark.h"
 
+#include <string.h>
+
 // Without constraints every pool with a usable offer will do: no need to walk its offers.
 static bool able(const struct pool *p, const struct route_request *r) {
     if (p->usable == 0) return false;
@@ -65,11 +67,26 @@ static int weighted(struct deployment *d, const struct region_request *r, const 
     return chosen;
 }
 
+// Where its checkpoint can be read, at best where it was: nothing is computed again there. -1: nowhere, or it has none.
+static int beside_its_checkpoint(const struct deployment *d, const struct region_request *r, const bool *ables) {
+    int found = -1;
+    const char *store = r->route->store;
+    for (uint32_t i = 0; store && store[0] && i < d->n_pools; i++) {
+        const struct pool *p = d->pools[i];
+        for (uint32_t k = 0; ables[i] && k < p->n_offers; k++) {
+            if (strcmp(p->offers[k]->status.info.store, store) != 0 || !route_allows(p->offers[k], r->route)) continue;
+            if (found < 0 || p == r->stay) found = (int)i;
+        }
+    }
+    return found;
+}
+
 struct pool *region_choose(struct deployment *d, const struct region_request *r) {
     bool ables[REGIONS_MAX];
     struct share *shares[REGIONS_MAX];
     if (survey(d, r->route, ables, shares) == 0) return NULL;
-    int chosen = r->stay ? index_of(d, ables, r->stay) : -1;
+    int chosen = beside_its_checkpoint(d, r, ables);
+    if (chosen < 0 && r->stay) chosen = index_of(d, ables, r->stay);
     if (chosen < 0) chosen = weighted(d, r, ables, shares);
     if (r->book) share_book(shares, ables, d->n_pools, (uint32_t)chosen, r->work);
     return d->pools[chosen];

@@ -187,6 +187,26 @@ static void a_region_that_waits_too_long_is_left_for_a_better_one(void **state) 
     close_scene(&s);
 }
 
+static void a_stream_with_a_checkpoint_goes_where_it_can_be_read(void **state) {
+    struct scene s;
+    open_scene(&s);
+    struct pool *here = add_pool(&s, "here", 90, 0), *there = add_pool(&s, "there", 10, 0);
+    struct offer *a = add_replica(&s, here, "a", 8, 1000, 100), *b = add_replica(&s, there, "b", 8, 1000, 100);
+    snprintf(b->status.info.store, NAME_SIZE, "s");
+    struct route_request r = request(10, 10);
+    struct region_request g = {.route = &r, .work = 10, .stay = here};
+    assert_ptr_equal(region_choose(s.d, &g), here);
+    r.store = "s";
+    assert_ptr_equal(region_choose(s.d, &g), there);
+    snprintf(a->status.info.store, NAME_SIZE, "s"); // here as well: it stays
+    assert_ptr_equal(region_choose(s.d, &g), here);
+    a->status.info.store[0] = '\0';
+    b->candidate->state = LIFECYCLE_DRAINING;
+    offer_refresh(b, 2);
+    assert_ptr_equal(region_choose(s.d, &g), here);
+    close_scene(&s);
+}
+
 static void a_region_of_weight_zero_serves_only_when_no_other_can(void **state) {
     struct scene s;
     open_scene(&s);
@@ -322,6 +342,7 @@ int main(void) {
         cmocka_unit_test(a_slow_candidate_is_left_until_waiting_would_take_longer),
         cmocka_unit_test(pins_fingerprints_exclusions_and_suspects_are_kept_to),
         cmocka_unit_test(a_region_that_waits_too_long_is_left_for_a_better_one),
+        cmocka_unit_test(a_stream_with_a_checkpoint_goes_where_it_can_be_read),
         cmocka_unit_test(a_region_of_weight_zero_serves_only_when_no_other_can),
         cmocka_unit_test(shares_hold_for_work_of_any_size_in_any_order),
         cmocka_unit_test(a_party_that_could_not_work_does_not_get_its_share_back),
