@@ -105,6 +105,20 @@ def test_what_does_not_fit_together_is_refused_before_anyone_loads():
         assert leader.alive() and again.alive()
 
 
+def test_quantised_stages_answer_as_one_quantised_process_and_take_no_other():
+    with Cluster() as c:
+        r = c.router("r1", "north")
+        leader = c.group("cut", "north", [r], 2, "--quant", "int8", device="cpu", model="tiny")[0]
+        c.tiny("whole", "north", [r], "--quant", "int8")
+        c.wait_ready(r, 2)
+        body = {"model": "tiny", "max_tokens": 30, "temperature": 0, "logprobs": 1}
+        whole, cut = (ask_all(r, PROMPTS[:2], name, **body) for name in ("whole", "cut"))
+        assert [(a["text"], logprobs(a)) for a in whole] == [(a["text"], logprobs(a)) for a in cut]
+        other = c.follower(leader, 1, "--quant", "int4")
+        assert other.wait() == 2 and "the model (fingerprint of its files) differs" in other.log()
+        other.may_crash = True
+
+
 def test_wrong_flags_are_told_in_a_sentence():
     base = [f"{BIN}/shoal-worker", "--device", "mock", "--model", "m", "--router", "tcp://127.0.0.1:1"]
     for args, sentence in [
