@@ -1,6 +1,7 @@
 // Reading and re-ordering the blocks of GGUF files, one row at a time, when weights are loaded. What is computed from the
 // panels is in kernels_quant.inc; floats() here is the plain statement of the same values.
 #include "worker/engine/cpu/forms.h"
+#include <math.h>
 #include <string.h>
 #include "common/base/check.h"
 
@@ -144,7 +145,7 @@ static void pack_int8_head(const uint8_t *row, uint32_t k, uint32_t lane, uint8_
 // ---- as floats ----
 
 static void floats_32(const uint8_t q[32], int offset, float d, float m, float *out) {
-    for (int i = 0; i < 32; i++) out[i] = (float)(q[i] - offset) * d + m;
+    for (int i = 0; i < 32; i++) out[i] = fmaf((float)(q[i] - offset), d, m);
 }
 static void floats_q4_0(const uint8_t *b, float *out) {
     uint8_t q[32];
@@ -193,7 +194,7 @@ static void floats_q6_k(const uint8_t *b, float *out) {
 }
 
 static void floats_int4(const uint8_t *b, float *out) {
-    for (int i = 0; i < 64; i++) out[i] = (float)(b[4 + i / 2] >> i % 2 * 4 & 15) * half_at(b) + half_at(b + 2);
+    for (int i = 0; i < 64; i++) out[i] = fmaf((float)(b[4 + i / 2] >> i % 2 * 4 & 15), half_at(b), half_at(b + 2));
 }
 
 const struct form forms[FORM_COUNT] = {

@@ -10,9 +10,9 @@
 //   INT8 (quant.h): scale[16] as fp32, sums of the rows [16] as int32; then per 4: int8 [16][4]
 //   INT4 (quant.h) per 64: d[16], m[16], nibbles [32][16]
 //
-// An element is worth, each operation rounded to fp32: (q - 8) d, q d + m, (q - 16) d, q d, q (scale d) - minimum dmin,
-// (q - 32) (scale d); of INT8 q scale, but activations are int8 too, with a scale per token, and the sum of the products of
-// whole numbers is multiplied by both scales. Layouts in files: github.com/ggml-org/ggml, ggml-common.h.
+// An element is worth, a product and what is added to it rounded once: (q - 8) d, q d + m, (q - 16) d, q d, q (scale d) -
+// minimum dmin, (q - 32) (scale d); of INT8 q scale, but activations are int8 too, with a scale per token, and the sum of
+// the products of whole numbers is multiplied by both scales. Layouts in files: github.com/ggml-org/ggml, ggml-common.h.
 #pragma once
 #include <stdbool.h>
 #include "worker/engine/cpu/kernels.h"
