@@ -94,5 +94,8 @@ void router_core_check(const struct router_core *core) {
         check_queue(&d->homeless);
     }
     check_queue(&core->adjourned);
+    uint32_t remembered = 0;
+    LIST_FOREACH(node, &core->last_attempts.oldest_first) remembered++;
+    CHECK(remembered == core->last_attempts.by_key.count);
     CHECK(core->dirty == NULL && !core->woken);
 }

@@ -15,4 +15,6 @@ static inline uint32_t chain_token(uint64_t context, uint64_t seed, uint32_t pos
 }
 // Does the answer end with this token?
 static inline bool chain_stops(uint32_t token, uint32_t one_in) { return one_in != 0 && token % one_in == 0; }
+// And does it end with a tool call?
+static inline bool chain_calls_tool(uint32_t token) { return token >> 20 & 1; }
 static inline float chain_logprob(uint32_t token) { return -(float)(token % 1024) / 64; }

@@ -18,7 +18,7 @@ SWAPS = [(" < ", " <= "), (" <= ", " < "), (" > ", " >= "), (" >= ", " > "), (" 
          (" || ", " && "), (" + ", " - "), (" - ", " + "), (" += ", " -= "), (" -= ", " += "), ("++", "--"), ("--", "++"),
          ("true", "false"), ("false", "true")]
 WHOLE = re.compile(r"^(\s+)(?:[\w\->.\[\]]+ (?:=|\+=|-=) [^;{]+|\w+\([^;{]*\)|[\w\->.\[\]]+(?:\+\+|--));$")
-COUNT_OF_UNIT_SECONDS, SIM_SECONDS = 30, 120
+UNIT_SECONDS, SIM_SECONDS = 60, 400
 
 
 def mutations(path):
@@ -84,8 +84,8 @@ def run(words, seconds):
         return None, "", ""
 
 
-def sim_catches(sim, seeds, hours):
-    code, out, err = run([sim, "--seed", seeds, "--hours", hours, "--faults", "all", "--caught"], SIM_SECONDS)
+def sim_catches(command):
+    code, out, err = run(command, SIM_SECONDS)
     if code is None:
         return "the run hangs"
     if '"ok":false' not in out:
@@ -102,13 +102,13 @@ def judge(builder, units, path, number, before, after):
         open(source, "w").write("\n".join(lines))
         if not builder.compile_mutant(path, source, mutant) or not builder.link("bin/shoal-sim", mutant, sim):
             return "does not compile", ""
-        for seeds, hours in (("1..20", "0.1"), ("1..20", "0.5")):
-            caught = sim_catches(sim, seeds, hours)
+        for hours, more in (("0.1", []), ("0.5", ["--check"])):
+            caught = sim_catches([sim, "--seed", "1..20", "--hours", hours, "--faults", "all", "--caught", *more])
             if caught:
                 return "sim", caught
         for unit in units[os.path.dirname(path)]:
             test = os.path.join(folder, "unit")
-            if builder.link("tests/" + unit, mutant, test) and run([test], COUNT_OF_UNIT_SECONDS)[0] != 0:
+            if builder.link("tests/" + unit, mutant, test) and run([test], UNIT_SECONDS)[0] != 0:
                 return "unit", unit
     return "survived", ""
 

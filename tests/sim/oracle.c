@@ -194,11 +194,13 @@ static const char *finish_fault(const struct world *w, const struct account *a, 
     char tail[20];
     instance_tail_text(r, a->chain, tail);
     if (done->n_tokens != a->got) return "Done names another number of tokens than were got";
-    if (done->finish == FINISH_STOP && !stopped) return "it says that it stopped, but its last token ends nothing";
+    bool called = stopped && chain_calls_tool(a->tokens[a->got - 1]);
+    if (done->finish == FINISH_STOP && (!stopped || called))
+        return "it says that it stopped, but its last token ends nothing";
     if (done->finish == FINISH_LENGTH && (a->got != most || stopped))
         return "it says that it reached its length, which it did not";
     if (a->got > most) return "it is longer than it may be";
-    if (done->finish == FINISH_TOOL_CALLS) return "nobody called a tool";
+    if (done->finish == FINISH_TOOL_CALLS && !called) return "nobody called a tool";
     if (done->finish == FINISH_CANCELLED)
         return r->cancel_at && w->now + SLACK_US >= r->cancel_at ? NULL : "nobody cancelled it";
     if (done->finish == FINISH_ERROR && done->error.id == ERR_DEADLINE) // the worker saw it first
@@ -253,7 +255,7 @@ static const char *failure_fault(const struct world *w, const struct account *a,
     case ERR_UNAVAILABLE:
         return disturbed || r->pin[0] || w->now < w->p.load_max_us * 2 + 15000000 ? NULL : "replicas were there";
     case ERR_RESUME_LOST:
-        return r->http && r->http->returns && disturbed ? NULL : "it never came back";
+        return r->http && r->http->returns && disturbed && w->p.n_deployments > 1 ? NULL : "it never came back";
     case ERR_DRAINING:
         return w->p.drain > 0 ? NULL : "nothing is draining";
     case ERR_NUMERIC:

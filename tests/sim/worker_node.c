@@ -58,6 +58,11 @@ static void prepared(struct world *w, void *ctx, uint64_t arg) {
     free(p);
 }
 
+static enum text_verdict verdict(const struct world *w, uint32_t token) {
+    if (!chain_stops(token, w->p.stop_one_in)) return TEXT_GO_ON;
+    return chain_calls_tool(token) ? TEXT_STOP_TOOL_CALLS : TEXT_STOP;
+}
+
 static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *g) {
     struct worker_node *n = ctx;
     struct world *w = n->node.world;
@@ -79,7 +84,7 @@ static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *
             world_fail(w, "request %u came to %s under another key", number, n->node.name);
         if (g->records.count > 0) {
             uint32_t last = records_get(&g->records, g->records.count - 1).token;
-            p->verdict = chain_stops(last, w->p.stop_one_in) ? TEXT_STOP : TEXT_GO_ON;
+            p->verdict = verdict(w, last);
         }
     } else {
         world_fail(w, "%s got a body that is not the one that was sent", n->node.name);
@@ -139,7 +144,7 @@ static enum text_verdict hook_record(void *ctx, void *user, uint32_t index, cons
     struct worker_node *n = ctx;
     struct world *w = n->node.world;
     oracle_recorded(w->oracle, user, index, token->token, out);
-    return chain_stops(token->token, w->p.stop_one_in) ? TEXT_STOP : TEXT_GO_ON;
+    return verdict(w, token->token);
 }
 
 static void hook_tail(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len) {

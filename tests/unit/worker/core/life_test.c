@@ -210,6 +210,8 @@ static void what_is_not_ready_refuses_and_may_be_tried_again(void **state) {
     worker_core_ready_to_serve(w->core, "f00d", 1000, 100, w->now);
     assert_int_equal(w->status[1].state, LIFECYCLE_READY);
     assert_string_equal(w->status[1].load.info.fingerprint, "f00d");
+    assert_true(fabsf(w->status[1].load.prefill_rate - 1000) < 1); // first guesses, until something is measured
+    assert_true(fabsf(w->status[1].load.decode_rate - 100) < 1);
     uint32_t c = world_generate(w, 1, 5, 5);
     world_settle(w, 3000);
     world_assert_whole(w, c);
