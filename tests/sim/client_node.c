@@ -217,6 +217,17 @@ static void on_rejected(struct client_node *n, uint32_t router, struct client_st
     forget(n, s);
 }
 
+static void on_accepted(struct client_node *n, struct client_stream *s, const struct msg_accepted *m) {
+    const struct request *r = s->request;
+    struct world *w = n->node.world;
+    uint32_t room = params_context(&w->p) - r->prompt_tokens, most = r->tokens_max < room ? r->tokens_max : room;
+    if (record_log_count(s->log) == 0) memcpy(s->fingerprint, m->fingerprint, FINGERPRINT_SIZE);
+    if (m->prompt_tokens == 0) return; // the worker's own was lost on the way
+    if (m->prompt_tokens != r->prompt_tokens || m->max_tokens != most)
+        world_fail(w, "request %u was accepted with %u and at most %u tokens, it has %u and %u", r->number, m->prompt_tokens,
+                   m->max_tokens, r->prompt_tokens, most);
+}
+
 static void message(struct node *node, link_id link, const struct msg *m) {
     struct client_node *n = (struct client_node *)node;
     uint32_t router = router_of(n, link);
@@ -234,8 +245,7 @@ static void message(struct node *node, link_id link, const struct msg *m) {
         on_done(n, router, &m->done);
         break;
     case MSG_ACCEPTED:
-        if ((s = placed(n, router, &m->accepted.key)) && follow(n, s, &m->accepted.attempt) && record_log_count(s->log) == 0)
-            memcpy(s->fingerprint, m->accepted.fingerprint, FINGERPRINT_SIZE);
+        if ((s = placed(n, router, &m->accepted.key)) && follow(n, s, &m->accepted.attempt)) on_accepted(n, s, &m->accepted);
         break;
     case MSG_REJECTED:
         if ((s = placed(n, router, &m->rejected.key))) on_rejected(n, router, s, &m->rejected);

@@ -14,9 +14,8 @@ static const char *const help =
     "  --routers R  --workers W  --regions K  --clients C     (defaults 2, 6, 2, 3)\n"
     "  --faults all|none|LIST   which a seed may draw: kill,lose,late,double,partition,odd,store,group\n"
     "  --rate R           requests per second (default 2)\n"
-    "  --bug NAME         switch a deliberate bug on: offset, stale, reservation, resend, double-free, splice, restore, "
-    "epoch,\n"
-    "                     parked or attempt\n"
+    "  --bug NAME         switch a deliberate bug on: offset, stale, reservation, resend, double-free, splice, untold,\n"
+    "                     restore, epoch, parked or attempt\n"
     "  --caught           with --bug: exit code 0 as soon as a seed catches it, 1 if none does\n"
     "  --unsalted         tokens don't depend on who computes them: answers must equal an undisturbed run\n"
     "  --check            the cores' invariants after every turn instead of every 64th\n"
@@ -28,8 +27,8 @@ static const char *const help =
     "(seed, time, rule and the command that replays it are printed); 2: bad usage.\n";
 
 static const char *const fault_names[] = {"kill", "lose", "late", "double", "partition", "odd", "store", "group"};
-static const char *const bug_names[] = {"none",   "offset",  "stale", "reservation", "resend", "double-free",
-                                        "splice", "restore", "epoch", "parked",      "attempt"};
+static const char *const bug_names[] = {"none",   "offset", "stale",   "reservation", "resend", "double-free",
+                                        "splice", "untold", "restore", "epoch",       "parked", "attempt"};
 
 const char *bug_name(enum sim_bug bug) { return bug_names[bug]; }
 

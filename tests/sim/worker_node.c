@@ -236,9 +236,9 @@ static void start(struct node *node) {
     if (p->n_stores) memcpy(o->info.store, n->store_name, NAME_SIZE);
     o->buggify = node_buggify(node, p->worker_odd);
     static const enum worker_bug bugs[SIM_BUG_COUNT] = {
-        [SIM_BUG_RESEND] = WORKER_BUG_RESEND_IGNORED, [SIM_BUG_DOUBLE_FREE] = WORKER_BUG_DOUBLE_FREE,
-        [SIM_BUG_SPLICE] = WORKER_BUG_SPLICE,         [SIM_BUG_RESTORE] = WORKER_BUG_RESTORE_FAILED,
-        [SIM_BUG_EPOCH] = WORKER_BUG_OLD_EPOCH,
+        [SIM_BUG_RESEND] = WORKER_BUG_RESEND_IGNORED,  [SIM_BUG_DOUBLE_FREE] = WORKER_BUG_DOUBLE_FREE,
+        [SIM_BUG_SPLICE] = WORKER_BUG_SPLICE,          [SIM_BUG_UNTOLD] = WORKER_BUG_BLOCKS_UNTOLD,
+        [SIM_BUG_RESTORE] = WORKER_BUG_RESTORE_FAILED, [SIM_BUG_EPOCH] = WORKER_BUG_OLD_EPOCH,
     };
     o->bug = bugs[w->options->bug];
     struct worker_hooks hooks = {

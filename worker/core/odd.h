@@ -10,6 +10,7 @@ enum worker_bug {
     WORKER_BUG_DOUBLE_FREE,    // a block of a sequence that was cut short is freed twice
     WORKER_BUG_SPLICE,         // a later attempt takes a stream over whatever its records are
     WORKER_BUG_RESTORE_FAILED, // a checkpoint that could not be loaded counts as loaded
+    WORKER_BUG_BLOCKS_UNTOLD,  // the engine isn't told of the new blocks of a sequence that was preempted
     WORKER_BUG_OLD_EPOCH,      // a group that has formed again gets plans of its old epoch
 };
 

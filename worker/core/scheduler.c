@@ -15,6 +15,7 @@ void scheduler_init(struct scheduler *s, const struct worker_core_options *o, co
     s->plans_max = o->plans_in_flight;
     s->micro_batches = o->micro_batches > 1 ? o->micro_batches : 1;
     s->double_free = o->bug == WORKER_BUG_DOUBLE_FREE;
+    s->untold = o->bug == WORKER_BUG_BLOCKS_UNTOLD;
     s->next_step = 1;
     blocks_init(&s->blocks, o->n_blocks);
     slot_map_init(&s->slots, slots);
@@ -106,7 +107,8 @@ static void give_back(struct scheduler *s, struct sequence *seq) {
     for (uint32_t i = seq->n_blocks; i > 0; i--) blocks_drop(&s->blocks, seq->blocks[i - 1]);
     bool cut = seq->state == SEQUENCE_LEAVING || seq->cut_short;
     if (s->double_free && cut && seq->n_blocks > 0) blocks_drop_again(&s->blocks, seq->blocks[0]);
-    seq->n_blocks = seq->blocks_told = seq->planned = seq->computed = seq->n_restored = 0;
+    if (!s->untold) seq->blocks_told = 0;
+    seq->n_blocks = seq->planned = seq->computed = seq->n_restored = 0;
     seq->restoring = seq->exporting = false;
     s->n_leaving--;
 }

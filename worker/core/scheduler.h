@@ -48,9 +48,9 @@ struct scheduler {
     const struct worker_hooks *hooks;
     uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs, micro_batches;
     uint32_t group_epoch;
-    bool double_free; // WORKER_BUG_DOUBLE_FREE
-    bool abandoned;   // the engine is gone
-    bool tiny_chunks; // WORKER_ODD_CHUNK, for the next plans
+    bool double_free, untold; // WORKER_BUG_DOUBLE_FREE, WORKER_BUG_BLOCKS_UNTOLD
+    bool abandoned;           // the engine is gone
+    bool tiny_chunks;         // WORKER_ODD_CHUNK, for the next plans
     struct blocks blocks;
     struct slot_map slots;
     struct sequence **running;     // [slots] by age
