@@ -343,6 +343,34 @@ static void no_more_than_so_many_are_kept_after_their_end(void **state) {
     world_fini(&w);
 }
 
+static void what_is_kept_after_its_end_takes_no_room_of_new_ones(void **state) {
+    struct world w;
+    struct router_core_options o;
+    world_options(&o);
+    o.sessions_max = 1;
+    o.held_bytes_max = 1;
+    world_init(&w, &o);
+    w.check = true;
+    link_id a = script_worker(&w, "a", 4);
+    for (uint8_t i = 1; i <= 3; i++) {
+        struct msg_generate g = request(i);
+        g.keep = true;
+        struct request *r = resume(&w, &g, "a", 1);
+        assert_non_null(r->session); // although the one before is still there for its client
+        struct msg_generate there = as_generate(heard_attach(&w, a));
+        script_finish(&w, a, &there, 0, 1);
+        router_core_release(w.core, r->session, w.now);
+        r->session = NULL;
+        world_forget(&w);
+    }
+    struct router_counters c;
+    router_core_counters(w.core, &c);
+    assert_true(c.refused == 0 && c.sessions >= 1);
+    for (uint32_t i = 0; i < 160; i++) world_run(&w, 200), world_say_ready(&w, a, "m", 4, 2 + i);
+    assert_true(router_core_idle(w.core));
+    world_fini(&w);
+}
+
 // --- peers
 
 static struct msg peer_attach(uint8_t id, uint32_t takeover, incarnation_t owner) {
@@ -547,6 +575,7 @@ int main(void) {
         cmocka_unit_test(with_keep_it_goes_on_without_a_client_and_is_there_after_its_end),
         cmocka_unit_test(a_router_that_drains_keeps_no_answer_that_nobody_reads),
         cmocka_unit_test(no_more_than_so_many_are_kept_after_their_end),
+        cmocka_unit_test(what_is_kept_after_its_end_takes_no_room_of_new_ones),
         cmocka_unit_test(a_peer_looks_among_its_replicas_and_relays_what_it_finds),
         cmocka_unit_test(a_peer_that_finds_nothing_says_so_and_starts_nothing),
         cmocka_unit_test(what_a_peer_relays_goes_over_to_the_next_owner_with_its_log),
