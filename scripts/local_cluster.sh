@@ -13,7 +13,7 @@ CLUSTER_PROCESSES="$CLUSTER_ROUTERS $CLUSTER_REPLICAS south-p-stage1"
 
 running() { # running <name>: is it alive, and ours?
   local pid
-  pid=$(cat "$RUN/$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q -- "--name $1 "
+  pid=$(cat "$RUN/$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q -- "--name $1 "
 }
 
 launch() { # launch <name> <program> <arguments…>
