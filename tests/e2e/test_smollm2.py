@@ -6,6 +6,8 @@ import os
 import random
 import subprocess
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several that wait for each other are slow on a busy machine
+
 import numpy as np
 import pytest
 from cluster import Cluster, stream, wait_for
@@ -34,7 +36,8 @@ def file():
 
 
 def logits(tokens, *options):
-    done = subprocess.run([SHOAL_MODEL, "logits", "--model", PATH, "--tokens", ",".join(map(str, tokens)), "--top", "49152", *options],
+    done = subprocess.run([SHOAL_MODEL, "logits", "--model", PATH, "--tokens", ",".join(map(str, tokens)), "--top", "49152",
+                           *(options if "--threads" in options else ("--threads", "1", *options))],
                           capture_output=True, text=True, timeout=120, check=True)
     out = np.empty(49152)
     for i, x in json.loads(done.stdout)["next_top"]:
@@ -57,7 +60,7 @@ def test_logits_are_those_of_the_dequantised_weights(file):
 def test_bits_do_not_depend_on_chunks_and_threads(file):
     tokens = encode(PATH, ["The Eiffel Tower stands in the middle of a large city, and"])[0]
     first = logits(tokens)
-    for options in (["--chunk", "1"], ["--chunk", "5", "--threads", "1"], ["--parallel", "pp=3"]):
+    for options in (["--chunk", "1"], ["--chunk", "5", "--threads", "2"], ["--parallel", "pp=3"]):
         assert (logits(tokens, *options) == first).all(), options
 
 
