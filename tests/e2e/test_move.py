@@ -6,9 +6,11 @@ import glob
 import json
 import os
 import signal
+import statistics
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 from cluster import BIN, MODEL, SLOW, Cluster, stream, wait_for
@@ -223,3 +225,34 @@ def test_shoal_drain_does_what_sigterm_does(wanted):
         assert w1.wait(60) == 0
         finish(asked, wanted)
         assert r.metrics()["shoal_router_moves_total"] == N
+
+
+@pytest.mark.skipif("SHOAL_SOAK_SECONDS" not in os.environ, reason="needs a quiet machine: scripts/soak moves")
+def test_at_2000_tokens_of_context_a_checkpoint_is_five_times_faster_than_prefill():
+    """The client's pause around the move, five times each way: the last token of one worker until the first of the other."""
+    prompt = [100 + i * 7 % 200 for i in range(2000)]
+    pauses = {True: [], False: []}
+    for stored in [True, False] * 5:
+        with Cluster() as c:
+            r = c.router("r1")
+            args = ("--checkpoint-dir", os.path.join(c.dir, "ckpt")) if stored else ()
+            w1 = c.tiny("w1", "north", [r], *PACED, "--drain-deadline", "1s", *args)
+            c.wait_ready(r, 1)
+            w2, times = [], []
+
+            def on_text(out):
+                times.append(time.monotonic())
+                if len(times) == 5:
+                    w2.append(c.tiny("w2", "north", [r], *args))
+                    c.wait_ready(r, 2, 60)
+                if len(times) == 30:
+                    w1.kill(signal.SIGTERM)
+
+            body = {"model": "tiny", "prompt": prompt, "max_tokens": 120, "ignore_eos": True, "temperature": 0, "seed": 1}
+            got = stream(r, body, on_text=on_text)
+            assert got["done"] and got["shoal"]["attempt"] == 2, got
+            assert w2[0].metrics()["shoal_worker_restores_total"] == stored
+            pauses[stored].append(1000 * max(b - a for a, b in zip(times[29:], times[30:])))
+    by_store, by_prefill = (statistics.median(pauses[x]) for x in (True, False))
+    print(f"pause of a move at 2000 tokens of context: {by_store:.0f} ms from the checkpoint, {by_prefill:.0f} ms by prefill: {by_prefill / by_store:.1f} times")
+    assert by_prefill >= 5 * by_store, pauses
