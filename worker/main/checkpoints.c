@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { EXPIRE_MS = 60000 }; // the store is looked through for what has expired
+
 struct job {
     struct checkpoints *owner;
     struct job *next;
@@ -34,11 +36,15 @@ struct checkpoints {
     struct state_part shard; // ours
     struct job *first;       // all, oldest first
     uint32_t n_begun;
+    uv_work_t expiry;
+    bool expiring;
+    ms_t expire_at;
 };
 
 struct checkpoints *checkpoints_create(const struct checkpoints_options *options) {
     struct checkpoints *c = xcalloc(1, sizeof *c);
     c->options = *options;
+    c->expiry.data = c;
     return c;
 }
 
@@ -246,8 +252,29 @@ static void begin(struct job *j) {
     }
 }
 
+static void expire_on_pool(uv_work_t *work) {
+    struct checkpoints *c = work->data;
+    struct checkpoint_usage usage;
+    struct error e = {0};
+    if (checkpoint_expire(c->options.store, 0, &usage, &e) != ERR_NONE)
+        log_warn("checkpoints_not_expired", "reason=%s", error_text(&e));
+    else if (usage.expired > 0)
+        log_info("checkpoints_expired", "files=%u kept_files=%u kept_bytes=%" PRIu64, usage.expired, usage.files,
+                 usage.bytes);
+}
+
+static void on_expired(uv_work_t *work, int status) { ((struct checkpoints *)work->data)->expiring = false; }
+
+static void expire(struct checkpoints *c) {
+    if (c->expiring || clock_ms() < c->expire_at) return;
+    c->expiring = true;
+    c->expire_at = clock_ms() + EXPIRE_MS;
+    CHECK(uv_queue_work(c->options.loop, &c->expiry, expire_on_pool, on_expired) == 0);
+}
+
 void checkpoints_turn(struct checkpoints *c) {
     if (c->closed || c->engine == NULL) return;
+    expire(c);
     for (struct job *j = c->first, *next; j != NULL && c->n_begun < CHECKPOINTS_AT_ONCE; j = next) {
         next = j->next;
         if (!j->begun) begin(j);
