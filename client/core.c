@@ -355,6 +355,9 @@ static void on_superseded(struct client_core *core, struct call *c) {
     fail(core, c, &why);
 }
 
+// Is this an answer to what was said before the call began anew? Such a one may come late, or twice.
+static bool from_before(const struct call *c, const struct attempt *attempt) { return attempt->takeover < c->moves; }
+
 void core_message(struct client_core *core, int router, const struct msg *m, ms_t now) {
     struct core_router *r = &core->routers[router];
     if (!r->open) return;
@@ -379,13 +382,14 @@ void core_message(struct client_core *core, int router, const struct msg *m, ms_
         if ((c = placed_on(core, router, &m->rejected.key))) on_rejected(core, c, &m->rejected, now);
         break;
     case MSG_UNKNOWN:
-        if ((c = placed_on(core, router, &m->unknown.key))) {
+        if ((c = placed_on(core, router, &m->unknown.key)) && !from_before(c, &m->unknown.attempt)) {
             c->moves++; // it starts anew there, and must not take up what became of its earlier attempts
             wait_again(core, c, now, now);
         }
         break;
     case MSG_SUPERSEDED:
-        if ((c = placed_on(core, router, &m->superseded.key))) on_superseded(core, c);
+        c = placed_on(core, router, &m->superseded.key);
+        if (c && !from_before(c, &m->superseded.attempt)) on_superseded(core, c);
         break;
     case MSG_CLUSTER:
         r->clusters++;

@@ -251,13 +251,14 @@ static void message(struct node *node, link_id link, const struct msg *m) {
         if ((s = placed(n, router, &m->rejected.key))) on_rejected(n, router, s, &m->rejected);
         break;
     case MSG_UNKNOWN:
-        if ((s = placed(n, router, &m->unknown.key))) {
+        if ((s = placed(n, router, &m->unknown.key)) && m->unknown.attempt.takeover >= s->moves) {
             s->moves++; // it starts anew there, and must not take up what became of its earlier attempts
             unplace(s, 0);
         }
         break;
     case MSG_SUPERSEDED:
-        if ((s = placed(n, router, &m->superseded.key)))
+        s = placed(n, router, &m->superseded.key);
+        if (s && m->superseded.attempt.takeover >= s->moves) // else an answer to what it said before it began anew
             world_fail(node->world, "request %u was superseded, but nobody else asks for it", s->request->number);
         break;
     case MSG_STATUS:

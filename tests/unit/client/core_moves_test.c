@@ -148,6 +148,26 @@ static void what_one_router_cannot_serve_is_asked_of_the_others_once(void **stat
     call_fini(&s.call);
 }
 
+static void answers_to_what_was_said_before_a_new_beginning_are_dropped(void **state) {
+    (void)state;
+    struct script s;
+    begin(&s);
+    accept(&s, "f1");
+    struct attempt old = attempt_of(&s);
+    struct msg m = {.kind = MSG_UNKNOWN, .unknown = {.key = s.generate.key, .attempt = old}};
+    core_message(&s.core, serving(&s), &m, s.now);
+    run(&s, 1000);
+    assert_int_equal(s.generates, 2);
+    core_message(&s.core, serving(&s), &m, s.now); // once more
+    struct msg late = {.kind = MSG_SUPERSEDED, .superseded = {.key = s.generate.key, .attempt = old}};
+    late.superseded.by = attempt_of(&s);
+    core_message(&s.core, serving(&s), &late, s.now); // its first Generate came twice
+    run(&s, 1000);
+    assert_int_equal(s.generates, 2);
+    assert_int_equal(s.call.state, CALL_PLACED);
+    end(&s);
+}
+
 static void what_an_earlier_attempt_still_sends_is_dropped(void **state) {
     (void)state;
     struct script s;
@@ -226,6 +246,7 @@ int main(void) {
         cmocka_unit_test(records_wait_until_their_fingerprint_is_known),
         cmocka_unit_test(a_forgotten_call_starts_anew_as_a_later_one),
         cmocka_unit_test(what_one_router_cannot_serve_is_asked_of_the_others_once),
+        cmocka_unit_test(answers_to_what_was_said_before_a_new_beginning_are_dropped),
         cmocka_unit_test(what_an_earlier_attempt_still_sends_is_dropped),
         cmocka_unit_test(records_bind_a_call_to_their_fingerprint_wherever_it_goes),
         cmocka_unit_test(a_call_without_records_may_go_on_with_any_fingerprint),
