@@ -283,6 +283,12 @@ err_id guard_check_listener(const struct cluster_config *c, enum guard_listener 
         address);
 }
 
+void guard_warn_plaintext_http(const char *address) {
+    if (address == NULL || address[0] == '\0' || stays_here(address)) return;
+    log_warn("http_plaintext", "address=%s effect=%s", address,
+             "keys and prompts can be read on the way; put TLS in front, as deploy/nginx does");
+}
+
 bool guard_metrics_keyed(const struct cluster_config *c, enum guard_listener kind, const char *address) {
     if (c->security.metrics == METRICS_OPEN || c->security.api_keys[0] == '\0' || kind == GUARD_ADMIN) return false;
     if (address == NULL || address[0] == '\0') return false; // there is no such listener

@@ -47,6 +47,8 @@ const struct certificate *guard_who(const struct guard *g, const uint8_t key[CER
 // Where a listener may stand. ERR_CONFIG with a sentence that says what to set.
 enum guard_listener { GUARD_API, GUARD_ADMIN, GUARD_METRICS };
 err_id guard_check_listener(const struct cluster_config *c, enum guard_listener kind, const char *address, struct error *e);
+// Says in the log that HTTP on this address can be read on the way, if others can reach it.
+void guard_warn_plaintext_http(const char *address);
 // Must /metrics be asked for with an operator's key on this listener?
 bool guard_metrics_keyed(const struct cluster_config *c, enum guard_listener kind, const char *address);
 

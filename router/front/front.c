@@ -233,6 +233,7 @@ err_id front_create(const struct front_options *options, struct front **out, str
     TRY_GOTO(guard_check_listener(options->config, GUARD_ADMIN, options->admin, e), fail_listen);
     TRY_GOTO(guard_check_listener(options->config, GUARD_METRICS, options->metrics, e), fail_listen);
     TRY_GOTO(stream_keys_init(&f->keys, options->config, options->http, e), fail_listen);
+    guard_warn_plaintext_http(options->http);
     TRY_GOTO(serve(f, options->http, on_api, "Access-Control-Allow-Origin: *\r\n", &f->api, e), fail_listen);
     TRY_GOTO(serve(f, options->admin, on_admin, NULL, &f->admin, e), fail_listen);
     TRY_GOTO(serve(f, options->metrics, on_metrics, NULL, &f->metrics_server, e), fail_listen);

@@ -142,6 +142,7 @@ def test_off_loopback_http_is_served_with_keys_or_when_the_configuration_says_so
     with Cluster(more=TENANTS) as c:
         key = add_key(c.dir, "shop", "shop")
         r = c.router("r1", http=f"{address}:0")
+        r.wait_log("http_plaintext")
         assert get(r, "/v1/models", {}) == 401 and get(r, "/v1/models", bearer(key)) == 200
     with Cluster(more="security: {plaintext: anywhere}\n") as c:
         r = c.router("r1", http=f"{address}:0")
