@@ -79,7 +79,10 @@ static err_id dec_attach(const Shoal__Attach *from, struct codec_arena *a, struc
     NAME(from, out, tenant);
     TRY(dec_tokens_number(from->next, "next", e));
     if (from->hops > HOPS_MAX) return error_set(e, ERR_PROTOCOL, "hops is %u; at most %d are allowed", from->hops, HOPS_MAX);
+    TRY(dec_tokens_number(from->held, "held", e));
     out->next = from->next;
+    out->held = from->held;
+    out->prefix = from->prefix;
     out->asks = from->asks;
     out->deadline_ms = from->deadline_ms;
     out->hops = from->hops;

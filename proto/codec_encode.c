@@ -197,6 +197,8 @@ static Shoal__Attach *enc_attach(struct codec_arena *a, const struct msg_attach 
     out->model = enc_text(m->model);
     out->deployment = enc_text(m->deployment);
     out->asks = m->asks;
+    out->held = m->held;
+    out->prefix = m->prefix;
     out->tenant = enc_text(m->tenant);
     out->deadline_ms = m->deadline_ms;
     out->hops = m->hops;

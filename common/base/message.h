@@ -152,6 +152,8 @@ struct msg_attach {
     struct stream_key key;
     struct attempt attempt;
     uint32_t next;
+    uint32_t held;                      // the stream's first records that the client holds …
+    uint64_t prefix;                    // … and their record_log_hash(): else it is another stream
     char fingerprint[FINGERPRINT_SIZE]; // that it must have; empty = any
     char model[NAME_SIZE];              // for a peer
     char deployment[NAME_SIZE];

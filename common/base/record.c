@@ -1,6 +1,7 @@
 #include "common/base/record.h"
 
 #include "common/base/check.h"
+#include "common/base/hash.h"
 
 #include <stdlib.h>
 
@@ -77,6 +78,13 @@ uint32_t record_log_count(const struct record_log *log) { return log->count; }
 
 size_t record_log_bytes(const struct record_log *log) {
     return sizeof *log + log->entries_cap * sizeof *log->entries + log->text_cap + log->tops_cap * sizeof *log->tops;
+}
+
+uint64_t record_log_hash(const struct record_log *log, uint32_t n) {
+    CHECK(n <= log->count);
+    uint64_t h = 0;
+    for (uint32_t i = 0; i < n; i++) h = hash_mix(h ^ ((uint64_t)log->entries[i].token + 1));
+    return h;
 }
 
 struct record record_log_get(const struct record_log *log, uint32_t index) {

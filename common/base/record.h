@@ -30,5 +30,7 @@ void record_log_destroy(struct record_log *log); // NULL is fine
 void record_log_append(struct record_log *log, const struct record *r);
 uint32_t record_log_count(const struct record_log *log);
 size_t record_log_bytes(const struct record_log *log); // memory held: for budgets
+// Of the first n records' tokens, n ≤ count: h = 0, then h = hash_mix(h ^ (token + 1)) for each.
+uint64_t record_log_hash(const struct record_log *log, uint32_t n);
 // index < count.
 struct record record_log_get(const struct record_log *log, uint32_t index);

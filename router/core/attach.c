@@ -35,13 +35,18 @@ static bool ended_well(const struct session *s) {
     return s->state != SESSION_ENDED || (!s->failed && s->done.finish <= FINISH_TOOL_CALLS);
 }
 
+// If its log is not yet as long as the client's, that can't be said.
+static bool begins_alike(const struct session *s, const struct msg_attach *m) {
+    return m->held <= record_log_count(s->log) && (m->held == 0 || record_log_hash(s->log, m->held) == m->prefix);
+}
+
 // We relay it already, for a router that is gone or that the client has left.
 static void attach_known(struct router_core *core, struct link *link, struct session *s, const struct msg_attach *m,
                          ms_t now) {
     int order = attempt_compare(&m->attempt, &s->attempt);
     if (order < 0) {
         answer(core, link, MSG_SUPERSEDED, m, s);
-    } else if (!s->relayed || !ended_well(s)) {
+    } else if (!s->relayed || !ended_well(s) || !begins_alike(s, m)) {
         answer(core, link, MSG_UNKNOWN, m, s);
     } else if (m->asks != s->asks) {
         answer(core, link, MSG_REJECTED, m, s);
@@ -81,6 +86,8 @@ void attach_from_link(struct router_core *core, struct link *link, const struct 
     s = session_create(core, &g, d, now);
     s->relayed = true;
     s->asks = m->asks;
+    s->held = m->held;
+    s->prefix = m->prefix;
     session_attach(core, s, link, m->next, now);
     hunt_begin(core, s, "", now);
 }

@@ -48,6 +48,8 @@ struct session {
     // what was asked: body owned, records moved to the log
     struct msg_generate request;
     uint64_t asks; // generate_asks() of it
+    uint32_t held; // relayed, by Attach: records that the client holds, and their hash
+    uint64_t prefix;
     struct deployment *deployment;
     ms_t deadline_at;
     uint32_t prompt_whole, decode_whole;       // tokens: of the prompt alone, of the whole answer, expected

@@ -22,7 +22,8 @@ static const char *const golden[] = {"hello",        "status",
                                      "cluster",      "generate_restore",
                                      "hello_store",  "move_offer",
                                      "move_commit",  "move_commit_none",
-                                     "notice",       "attach"};
+                                     "notice",       "attach",
+                                     "attach_held"};
 
 static size_t load(const char *name, uint8_t *out, size_t size) {
     char path[128];

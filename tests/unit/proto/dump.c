@@ -153,6 +153,7 @@ void dump_msg(const struct msg *m, struct buf *b) {
     case MSG_ATTACH:
         STREAM(&m->attach), NUMBER(&m->attach, next), WORD(&m->attach, fingerprint), WORD(&m->attach, model);
         WORD(&m->attach, deployment), buf_printf(b, " asks=%llx", (unsigned long long)m->attach.asks);
+        NUMBER(&m->attach, held), buf_printf(b, " prefix=%llx", (unsigned long long)m->attach.prefix);
         WORD(&m->attach, tenant), NUMBER(&m->attach, deadline_ms), NUMBER(&m->attach, hops);
         break;
     case MSG_CLUSTER:

@@ -216,6 +216,7 @@ static void cluster(struct sampler *s, struct msg_cluster *m) {
 static void attach(struct sampler *s, struct msg_attach *m) {
     stream(s, &m->key, &m->attempt);
     m->next = number(s, OUTPUT_TOKENS_MAX), m->asks = draw(s);
+    m->held = number(s, OUTPUT_TOKENS_MAX), m->prefix = draw(s);
     WORD(s, m->fingerprint), WORD(s, m->model), WORD(s, m->deployment), WORD(s, m->tenant);
     m->deadline_ms = number(s, UINT32_MAX), m->hops = number(s, HOPS_MAX);
 }

@@ -61,6 +61,29 @@ static void a_running_stream_is_taken_over_from_its_first_token(void **state) {
     world_destroy(w);
 }
 
+static void a_stream_that_began_otherwise_is_not_the_one(void **state) {
+    struct world *w = plain();
+    link_id other = world_open_link(w);
+    uint32_t s = long_stream(w, 100);
+    world_ask(w, s, 1);
+    world_turns(w, 30);
+    uint32_t held = record_log_count(w->streams[s].log);
+    uint64_t prefix = record_log_hash(w->streams[s].log, held);
+    assert_true(held > 0);
+    struct msg m = attach_of(w, s);
+    m.attach.held = held, m.attach.prefix = prefix ^ 1;
+    attach(w, s, other, &m);
+    assert_int_equal(w->streams[s].n_unknown, 1);
+    m.attach.held = 100000, m.attach.prefix = prefix;
+    attach(w, s, other, &m);
+    assert_int_equal(w->streams[s].n_unknown, 2);
+    m.attach.held = held;
+    attach(w, s, other, &m);
+    world_settle(w, 2000);
+    world_assert_whole(w, s);
+    world_destroy(w);
+}
+
 static void a_parked_stream_wakes_up(void **state) {
     struct world *w = plain();
     link_id other = world_open_link(w);
@@ -203,6 +226,7 @@ static void finished_logs_are_kept_within_their_budget_the_oldest_go_first(void 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_running_stream_is_taken_over_from_its_first_token),
+        cmocka_unit_test(a_stream_that_began_otherwise_is_not_the_one),
         cmocka_unit_test(a_parked_stream_wakes_up),
         cmocka_unit_test(a_finished_stream_is_there_until_its_grace_period_is_over),
         cmocka_unit_test(what_is_not_here_or_was_cancelled_is_unknown_and_nothing_begins),
