@@ -1,6 +1,9 @@
 // Design notes: a signal handler has no context, so the table of mappings is this file's own. The handler reads atomics and
-// calls mmap, which puts a page of zeros in the place of the one that can't be had.
+// calls mmap, which puts a page of zeros in the place of the one that can't be had; the bare system call, since only few
+// functions of the C library may be called from a handler, and because it is no write that other threads must be kept from:
+// what they read of a file that was cut off is thrown away anyway.
 #include "common/sys/file_map.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -8,6 +11,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct guarded {
@@ -25,12 +29,18 @@ static struct guarded *find(uintptr_t address) {
     return NULL;
 }
 
+static bool zero_page(uintptr_t page) {
+    int saved = errno;
+    long at = syscall(SYS_mmap, page, atomic_load(&page_bytes), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0L);
+    errno = saved;
+    return at == (long)page;
+}
+
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     struct guarded *g = find((uintptr_t)info->si_addr);
     if (g != NULL) {
         atomic_store(&g->broken, true);
-        void *page = (void *)((uintptr_t)info->si_addr & ~(atomic_load(&page_bytes) - 1));
-        if (mmap(page, atomic_load(&page_bytes), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page) return;
+        if (zero_page((uintptr_t)info->si_addr & ~(atomic_load(&page_bytes) - 1))) return;
     }
     signal(SIGBUS, SIG_DFL); // the instruction is run again, and ends the process
 }
