@@ -206,7 +206,10 @@ def test_inspect_counts_parameters_bytes_and_memory(tmp_path):
 def test_a_terminal_sees_how_far_loading_is(tmp_path):
     rng = np.random.default_rng(8)
     write_model(tmp_path, random_config("LlamaForCausalLM", rng), rng, "BF16")
-    ours, theirs = os.openpty()
+    try:
+        ours, theirs = os.openpty()
+    except OSError as e:
+        pytest.skip(f"SKIPPED LOUDLY: there are no pseudo-terminals here ({e})")
     p = subprocess.Popen([SHOAL_MODEL, "logits", "--model", str(tmp_path), "--tokens", "1"], stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     assert p.wait(60) == 0
