@@ -87,6 +87,10 @@ uint64_t record_log_hash(const struct record_log *log, uint32_t n) {
     return h;
 }
 
+bool record_log_begins(const struct record_log *log, uint32_t n, uint64_t hash) {
+    return n == 0 || (n <= log->count && record_log_hash(log, n) == hash);
+}
+
 struct record record_log_get(const struct record_log *log, uint32_t index) {
     CHECK(index < log->count);
     const struct entry *e = &log->entries[index];

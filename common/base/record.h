@@ -32,5 +32,7 @@ uint32_t record_log_count(const struct record_log *log);
 size_t record_log_bytes(const struct record_log *log); // memory held: for budgets
 // Of the first n records' tokens, n ≤ count: h = 0, then h = hash_mix(h ^ (token + 1)) for each.
 uint64_t record_log_hash(const struct record_log *log, uint32_t n);
+// Does it begin with n records of this hash? False too when it has fewer.
+bool record_log_begins(const struct record_log *log, uint32_t n, uint64_t hash);
 // index < count.
 struct record record_log_get(const struct record_log *log, uint32_t index);

@@ -35,18 +35,13 @@ static bool ended_well(const struct session *s) {
     return s->state != SESSION_ENDED || (!s->failed && s->done.finish <= FINISH_TOOL_CALLS);
 }
 
-// If its log is not yet as long as the client's, that can't be said.
-static bool begins_alike(const struct session *s, const struct msg_attach *m) {
-    return m->held <= record_log_count(s->log) && (m->held == 0 || record_log_hash(s->log, m->held) == m->prefix);
-}
-
 // We relay it already, for a router that is gone or that the client has left.
 static void attach_known(struct router_core *core, struct link *link, struct session *s, const struct msg_attach *m,
                          ms_t now) {
     int order = attempt_compare(&m->attempt, &s->attempt);
     if (order < 0) {
         answer(core, link, MSG_SUPERSEDED, m, s);
-    } else if (!s->relayed || !ended_well(s) || !begins_alike(s, m)) {
+    } else if (!s->relayed || !ended_well(s) || !record_log_begins(s->log, m->held, m->prefix)) {
         answer(core, link, MSG_UNKNOWN, m, s);
     } else if (m->asks != s->asks) {
         answer(core, link, MSG_REJECTED, m, s);
@@ -108,13 +103,7 @@ static void own(struct router_core *core, struct session *s, const struct msg_ge
                 ms_t now) {
     s->relayed = false;
     s->request.hops = 0;
-    if (s->request.body == NULL && g->body_len) { // it came by Attach
-        uint8_t *body = xmalloc(g->body_len);
-        memcpy(body, g->body, g->body_len);
-        s->request.body = body;
-        s->request.body_len = g->body_len;
-        core->held_bytes += g->body_len;
-    }
+    if (s->request.body == NULL) session_copy_body(core, s, g); // it came by Attach
     s->request.prompt_bytes = g->prompt_bytes;
     s->request.has_seed = true;
     s->request.seed = g->seed;

@@ -17,12 +17,13 @@ void hunt_end(struct router_core *core, struct session *s) {
 
 // --- asking
 
-void attach_say(struct router_core *core, const struct session *s, link_id link, bool to_peer, ms_t now) {
+void attach_say(struct router_core *core, struct session *s, link_id link, bool to_peer, ms_t now) {
     struct msg m = {.kind = MSG_ATTACH, .attach = {.key = s->key, .attempt = s->attempt, .asks = s->asks}};
     struct msg_attach *a = &m.attach;
     a->next = record_log_count(s->log);
-    a->held = a->next > s->held ? a->next : s->held;
-    a->prefix = a->next >= s->held ? record_log_hash(s->log, a->next) : s->prefix;
+    if (a->next > s->held) s->held = a->next, s->prefix = record_log_hash(s->log, a->next);
+    a->held = s->held;
+    a->prefix = s->prefix;
     snprintf(a->fingerprint, sizeof a->fingerprint, "%s", s->fingerprint);
     snprintf(a->model, sizeof a->model, "%s", s->deployment->model);
     snprintf(a->deployment, sizeof a->deployment, "%s", s->deployment->name);

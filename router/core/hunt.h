@@ -44,4 +44,4 @@ void hunt_tick(struct router_core *core, struct session *s, ms_t now);
 bool hunt_hears(struct router_core *core, struct link *link, const struct msg *m, ms_t now);
 
 // Says Attach for the session's present attempt to the candidate behind a link.
-void attach_say(struct router_core *core, const struct session *s, link_id link, bool to_peer, ms_t now);
+void attach_say(struct router_core *core, struct session *s, link_id link, bool to_peer, ms_t now);

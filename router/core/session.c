@@ -17,18 +17,21 @@ struct session *session_find(const struct router_core *core, const struct stream
     return table_find(&core->sessions, stream_key_hash(key), has_key, key);
 }
 
-static size_t held_bytes(const struct session *s) { return s->request.body_len + record_log_bytes(s->log); }
+void session_copy_body(struct router_core *core, struct session *s, const struct msg_generate *g) {
+    s->request.body = NULL;
+    s->request.body_len = g->body_len;
+    if (g->body_len == 0) return;
+    uint8_t *body = xmalloc(g->body_len);
+    memcpy(body, g->body, g->body_len);
+    s->request.body = body;
+    core->held_bytes += g->body_len;
+}
 
 static void copy_request(struct router_core *core, struct session *s, const struct msg_generate *g) {
     s->request = *g;
-    s->request.body = NULL;
+    session_copy_body(core, s, g);
     if (g->attempt.router == 0) s->request.restore[0] = s->request.store[0] = '\0'; // not for clients to say
     s->request.records = (struct records){0};
-    if (g->body_len) {
-        uint8_t *body = xmalloc(g->body_len);
-        memcpy(body, g->body, g->body_len);
-        s->request.body = body;
-    }
     if (!g->has_seed) {
         s->request.has_seed = true;
         uint64_t bits = hash_mix(core->options.seed + ++core->seed_count * UINT64_C(0x9e3779b97f4a7c15));
@@ -39,7 +42,7 @@ static void copy_request(struct router_core *core, struct session *s, const stru
         struct record r = records_get(&g->records, i);
         record_log_append(s->log, &r);
     }
-    core->held_bytes += held_bytes(s);
+    core->held_bytes += record_log_bytes(s->log);
     snprintf(s->fingerprint, sizeof s->fingerprint, "%s", g->fingerprint);
     s->asks = generate_asks(&s->request);
 }
@@ -425,7 +428,7 @@ void session_end(struct router_core *core, struct session *s, ms_t now) {
     list_remove(&s->node);
     table_remove(&core->sessions, s->hash, s);
     s->deployment->sessions--;
-    core->held_bytes -= held_bytes(s);
+    core->held_bytes -= s->request.body_len + record_log_bytes(s->log);
     record_log_destroy(s->log);
     free((void *)s->request.body);
     free((void *)s->done.tail);

@@ -47,9 +47,9 @@ struct session {
 
     // what was asked: body owned, records moved to the log
     struct msg_generate request;
-    uint64_t asks; // generate_asks() of it
-    uint32_t held; // relayed, by Attach: records that the client holds, and their hash
-    uint64_t prefix;
+    uint64_t asks;   // generate_asks() of it
+    uint32_t held;   // for Attach: records that the client or the log was last known to hold
+    uint64_t prefix; // their hash
     struct deployment *deployment;
     ms_t deadline_at;
     uint32_t prompt_whole, decode_whole;       // tokens: of the prompt alone, of the whole answer, expected
@@ -101,6 +101,8 @@ struct session *session_find(const struct router_core *core, const struct stream
 // A session that was admitted: counted, in the tables, QUEUED but not in any queue yet. Copies the body, moves records to
 // its log.
 struct session *session_create(struct router_core *core, const struct msg_generate *g, struct deployment *d, ms_t now);
+// Keeps the request's body, counted in what the router holds; there must be none yet.
+void session_copy_body(struct router_core *core, struct session *s, const struct msg_generate *g);
 // The only way out: takes it from everywhere, cancels at the candidate if it is placed, releases every reservation, frees.
 void session_end(struct router_core *core, struct session *s, ms_t now);
 

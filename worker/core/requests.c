@@ -177,8 +177,7 @@ void request_generate(struct worker_core *core, struct link *link, const struct 
 static bool attachable(const struct worker_core *core, const struct stream *s, const struct msg_attach *m) {
     if (s == NULL || (s->state == STREAM_ENDED && s->tx.done.finish > FINISH_TOOL_CALLS)) return false;
     if (m->fingerprint[0] != '\0' && strcmp(m->fingerprint, core->options.info.fingerprint) != 0) return false;
-    if (m->held == 0 || core->options.bug == WORKER_BUG_SPLICE) return true;
-    if (m->held <= record_log_count(s->log) && record_log_hash(s->log, m->held) == m->prefix) return true;
+    if (core->options.bug == WORKER_BUG_SPLICE || record_log_begins(s->log, m->held, m->prefix)) return true;
     RARE_MARK(records_differ);
     return false;
 }
