@@ -55,6 +55,9 @@ static err_id dec_generate(const Shoal__Generate *from, struct codec_arena *a, s
     NAME(from, out, store);
     TRY(dec_tokens_number(from->max_tokens, "max_tokens", e));
     if (from->hops > HOPS_MAX) return error_set(e, ERR_PROTOCOL, "hops is %u; at most %d are allowed", from->hops, HOPS_MAX);
+    if (from->priority < -PRIORITY_MAX || from->priority > PRIORITY_MAX)
+        return error_set(e, ERR_PROTOCOL, "priority is %d; it must be from %d to %d", from->priority, -PRIORITY_MAX,
+                         PRIORITY_MAX);
     if (from->body.len > BODY_BYTES_MAX)
         return error_set(e, ERR_TOO_LARGE, "the prompt has %zu bytes; at most %d are allowed", from->body.len,
                          BODY_BYTES_MAX);
@@ -66,6 +69,7 @@ static err_id dec_generate(const Shoal__Generate *from, struct codec_arena *a, s
     out->prompt_bytes = from->prompt_bytes;
     out->hops = from->hops;
     out->keep = from->keep;
+    out->priority = from->priority;
     out->body = from->body.data;
     out->body_len = from->body.len;
     return ERR_NONE;

@@ -77,6 +77,7 @@ static Shoal__Generate *enc_generate(struct codec_arena *a, const struct msg_gen
     out->records = enc_records(a, &m->records);
     out->restore = enc_text(m->restore);
     out->store = enc_text(m->store);
+    out->priority = m->priority;
     return out;
 }
 

@@ -34,6 +34,7 @@ enum {
     CLUSTER_REPLICAS_MAX = 16384,
     CHOICES_MAX = 1, // n
     HOPS_MAX = 1,    // routers a request may be forwarded through
+    PRIORITY_MAX = 1000, // of a request, either way
     KILLS_MAX = 2,   // workers that may die serving one request before it is refused
 };
 

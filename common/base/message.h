@@ -137,6 +137,7 @@ struct msg_generate {
     uint32_t prompt_bytes; // of the prompt's text: the router's estimate of work
     uint32_t hops;         // routers it came through
     bool keep;             // a disconnect of the client does not cancel
+    int32_t priority;      // −PRIORITY_MAX … PRIORITY_MAX: where a worker is full, the higher goes first
     const uint8_t *body;   // proto Prompt, opaque to routers
     size_t body_len;
     struct records records;  // delivered so far, from offset 0: go on behind them

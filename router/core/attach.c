@@ -105,6 +105,7 @@ static void own(struct router_core *core, struct session *s, const struct msg_ge
     s->request.hops = 0;
     if (s->request.body == NULL) session_copy_body(core, s, g); // it came by Attach
     s->request.prompt_bytes = g->prompt_bytes;
+    s->request.priority = g->priority;
     s->request.has_seed = true;
     s->request.seed = g->seed;
     s->request.max_tokens = g->max_tokens;

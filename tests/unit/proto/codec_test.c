@@ -23,7 +23,7 @@ static const char *const golden[] = {"hello",        "status",
                                      "hello_store",  "move_offer",
                                      "move_commit",  "move_commit_none",
                                      "notice",       "attach",
-                                     "attach_held"};
+                                     "attach_held",  "generate_priority"};
 
 static size_t load(const char *name, uint8_t *out, size_t size) {
     char path[128];
@@ -188,6 +188,9 @@ static void numbers_past_their_limits_are_refused(void **state) {
     refused(&m, "stream.request");
     m = (struct msg){.kind = MSG_GENERATE, .generate = {.key = some_key, .hops = HOPS_MAX + 1}};
     refused(&m, "hops is 2");
+    m.generate.hops = 0, m.generate.priority = PRIORITY_MAX + 1;
+    refused(&m, "priority is 1001");
+    m.generate.priority = 0;
     m.generate.hops = 0, m.generate.max_tokens = OUTPUT_TOKENS_MAX + 1;
     refused(&m, "max_tokens is");
     m = (struct msg){.kind = MSG_TOKENS, .tokens = {.key = some_key}};

@@ -75,7 +75,8 @@ static void status(struct buf *b, const struct msg_status *m) {
 
 static void generate(struct buf *b, const struct msg_generate *m) {
     STREAM(m), WORD(m, model), WORD(m, deployment), WORD(m, fingerprint), WORD(m, pin), WORD(m, tenant);
-    NUMBER(m, has_seed), NUMBER(m, seed), NUMBER(m, deadline_ms), NUMBER(m, max_tokens), NUMBER(m, prompt_bytes);
+    NUMBER(m, has_seed), NUMBER(m, seed), NUMBER(m, deadline_ms), NUMBER(m, max_tokens), NUMBER(m, prompt_bytes),
+        NUMBER(m, priority);
     NUMBER(m, hops), NUMBER(m, keep), bytes(b, "body", m->body, m->body_len), records(b, &m->records);
     WORD(m, restore), WORD(m, store);
 }

@@ -159,6 +159,7 @@ static void generate(struct sampler *s, struct msg_generate *m) {
     m->seed = m->has_seed && coin(s) ? draw(s) : 0;
     m->deadline_ms = number(s, UINT32_MAX), m->max_tokens = number(s, OUTPUT_TOKENS_MAX);
     m->prompt_bytes = number(s, UINT32_MAX), m->hops = number(s, HOPS_MAX), m->keep = coin(s);
+    m->priority = (int32_t)number(s, 2 * PRIORITY_MAX) - PRIORITY_MAX;
     m->body_len = sample_below(s, 300);
     uint8_t *body = hold(s, m->body_len);
     for (size_t i = 0; i < m->body_len; i++) body[i] = (uint8_t)draw(s);
