@@ -44,6 +44,24 @@ static void enc_stop_and_bias(const struct prompt *p, struct codec_arena *a, Sho
     }
 }
 
+static void enc_shape(const struct prompt *p, struct codec_arena *a, Shoal__Prompt *out) {
+    out->n_bad_words = p->n_bad_words;
+    out->bad_words = enc_alloc(a, p->n_bad_words * sizeof *out->bad_words);
+    for (uint32_t i = 0; i < p->n_bad_words; i++) out->bad_words[i] = enc_text(p->bad_words[i]);
+    out->tool_choice = (Shoal__ToolChoice)p->tool_choice;
+    out->tool_name = enc_optional_text(p->tool_name);
+    out->one_tool_call = p->one_tool_call;
+    out->response_format = (Shoal__ResponseFormat)p->response_format;
+    out->response_schema = enc_optional_text(p->response_schema);
+    out->response_strict = p->response_strict;
+    out->response_regex = enc_optional_text(p->response_regex);
+    out->no_generation_prompt = p->no_generation_prompt;
+    out->continue_final_message = p->continue_final_message;
+    out->suffix = enc_optional_text(p->suffix);
+    out->task = (Shoal__PromptTask)p->task;
+    out->no_special_tokens = p->no_special_tokens;
+}
+
 bool codec_prompt_encode(const struct prompt *p, struct buf *out) {
     _Alignas(16) uint8_t stack[STACK_BYTES];
     struct codec_arena arena;
@@ -65,6 +83,7 @@ bool codec_prompt_encode(const struct prompt *p, struct buf *out) {
     m.include_stop = p->include_stop;
     m.keep_special_tokens = p->keep_special_tokens;
     enc_stop_and_bias(p, &arena, &m);
+    enc_shape(p, &arena, &m);
     bool fits = enc_pack(&m.base, BODY_BYTES_MAX, out);
     codec_arena_free(&arena);
     return fits;
@@ -120,18 +139,26 @@ static err_id dec_sampling(const Shoal__Prompt *from, struct sampling *s, struct
     return ERR_NONE;
 }
 
-static err_id dec_stop(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
-    if (from->n_stop > STOP_STRINGS_MAX)
-        REFUSE("stop", "%zu stop strings are given; at most %d are allowed", from->n_stop, STOP_STRINGS_MAX);
-    const char **stop = codec_arena_alloc(a, from->n_stop * sizeof *stop);
-    if (stop == NULL) return dec_no_memory(e);
-    for (size_t i = 0; i < from->n_stop; i++) {
-        if (from->stop[i].len == 0 || from->stop[i].len > STOP_STRING_BYTES_MAX)
-            REFUSE("stop", "a stop string has %zu bytes; expected 1 to %d", from->stop[i].len, STOP_STRING_BYTES_MAX);
-        TRY(copy_text(&from->stop[i], false, a, "stop", &stop[i], e));
+// n strings of 1 to STOP_STRING_BYTES_MAX bytes; what: their name in a sentence.
+static err_id dec_strings(const ProtobufCBinaryData *from, size_t n, size_t max, const char *field, const char *what,
+                          struct codec_arena *a, const char *const **out, struct error *e) {
+    if (n > max) REFUSE(field, "%zu %ss are given; at most %zu are allowed", n, what, max);
+    const char **strings = codec_arena_alloc(a, n * sizeof *strings);
+    if (strings == NULL) return dec_no_memory(e);
+    for (size_t i = 0; i < n; i++) {
+        if (from[i].len == 0 || from[i].len > STOP_STRING_BYTES_MAX)
+            REFUSE(field, "a %s has %zu bytes; expected 1 to %d", what, from[i].len, STOP_STRING_BYTES_MAX);
+        TRY(copy_text(&from[i], false, a, field, &strings[i], e));
     }
+    *out = strings;
+    return ERR_NONE;
+}
+
+static err_id dec_stop(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    TRY(dec_strings(from->stop, from->n_stop, STOP_STRINGS_MAX, "stop", "stop string", a, &out->stop, e));
+    TRY(dec_strings(from->bad_words, from->n_bad_words, BAD_WORDS_MAX, "bad_words", "bad word", a, &out->bad_words, e));
     out->n_stop = (uint32_t)from->n_stop;
-    out->stop = stop;
+    out->n_bad_words = (uint32_t)from->n_bad_words;
     if (from->n_stop_tokens > STOP_TOKENS_MAX)
         REFUSE("stop_token_ids", "%zu stop tokens are given; at most %d are allowed", from->n_stop_tokens, STOP_TOKENS_MAX);
     out->n_stop_tokens = (uint32_t)from->n_stop_tokens;
@@ -181,6 +208,54 @@ static err_id dec_content(const Shoal__Prompt *from, struct codec_arena *a, stru
     return ERR_NONE;
 }
 
+// NULL when it is empty.
+static err_id dec_optional(const ProtobufCBinaryData *from, struct codec_arena *a, const char *field, const char **out,
+                           struct error *e) {
+    *out = NULL;
+    return from->len > 0 ? copy_text(from, false, a, field, out, e) : ERR_NONE;
+}
+
+static err_id dec_tool_choice(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if ((uint32_t)from->tool_choice > TOOL_CHOICE_NAMED)
+        REFUSE("tool_choice", "the tool choice is %d, which is not known", (int)from->tool_choice);
+    if (from->tool_name.len > TOOL_NAME_BYTES_MAX)
+        REFUSE("tool_choice", "the name of a tool has %zu bytes; at most %d are allowed", from->tool_name.len,
+               TOOL_NAME_BYTES_MAX);
+    out->tool_choice = (enum tool_choice)from->tool_choice;
+    out->one_tool_call = from->one_tool_call;
+    TRY(dec_optional(&from->tool_name, a, "tool_choice", &out->tool_name, e));
+    if ((out->tool_choice == TOOL_CHOICE_NAMED) != (out->tool_name != NULL))
+        REFUSE("tool_choice", "a tool's name goes with a named tool choice, and only with one");
+    if (out->tool_choice >= TOOL_CHOICE_REQUIRED && out->tools_json == NULL)
+        REFUSE("tool_choice", "a call is required, but there are no tools");
+    return ERR_NONE;
+}
+
+static err_id dec_response(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if ((uint32_t)from->response_format > RESPONSE_REGEX)
+        REFUSE("response_format", "the response format is %d, which is not known", (int)from->response_format);
+    out->response_format = (enum response_format)from->response_format;
+    out->response_strict = from->response_strict;
+    TRY(dec_optional(&from->response_schema, a, "response_format", &out->response_schema, e));
+    TRY(dec_optional(&from->response_regex, a, "response_format", &out->response_regex, e));
+    if ((out->response_format == RESPONSE_JSON_SCHEMA) != (out->response_schema != NULL))
+        REFUSE("response_format", "a schema goes with the response format json_schema, and only with it");
+    if ((out->response_format == RESPONSE_REGEX) != (out->response_regex != NULL))
+        REFUSE("response_format", "a regex goes with the response format regex, and only with it");
+    return ERR_NONE;
+}
+
+static err_id dec_shape(const Shoal__Prompt *from, struct codec_arena *a, struct prompt *out, struct error *e) {
+    if ((uint32_t)from->task > TASK_EMBED) REFUSE("task", "the task is %d, which is not known", (int)from->task);
+    out->task = (enum prompt_task)from->task;
+    out->no_generation_prompt = from->no_generation_prompt;
+    out->continue_final_message = from->continue_final_message;
+    out->no_special_tokens = from->no_special_tokens;
+    TRY(dec_optional(&from->suffix, a, "suffix", &out->suffix, e));
+    TRY(dec_tool_choice(from, a, out, e));
+    return dec_response(from, a, out, e);
+}
+
 err_id codec_prompt_decode(const uint8_t *body, size_t len, struct codec_arena *arena, struct prompt *out, struct error *e) {
     *out = (struct prompt){0};
     if (len > BODY_BYTES_MAX)
@@ -205,5 +280,6 @@ err_id codec_prompt_decode(const uint8_t *body, size_t len, struct codec_arena *
     out->keep_special_tokens = from->keep_special_tokens;
     TRY(dec_stop(from, arena, out, e));
     TRY(dec_token_lists(from, out, e));
+    TRY(dec_shape(from, arena, out, e));
     return dec_logit_bias(from, arena, out, e);
 }

@@ -27,15 +27,17 @@ enum {
     STOP_STRING_BYTES_MAX = 256,
     STOP_TOKENS_MAX = 64,
     LOGIT_BIAS_MAX = 1024,
+    BAD_WORDS_MAX = 64,
+    TOOL_NAME_BYTES_MAX = 255,
     TOKEN_LIST_MAX = 300,                                  // tokens that a request allows or bans
     STATUS_DEPLOYMENTS_MAX = MODELS_MAX * DEPLOYMENTS_MAX, // in one Status
     SYNC_ENTRIES_MAX = 1 << 16,                            // in one Sync
     CLUSTER_ROUTERS_MAX = 256,                             // in one Cluster
     CLUSTER_REPLICAS_MAX = 16384,
-    CHOICES_MAX = 1, // n
-    HOPS_MAX = 1,    // routers a request may be forwarded through
+    CHOICES_MAX = 1,     // n
+    HOPS_MAX = 1,        // routers a request may be forwarded through
     PRIORITY_MAX = 1000, // of a request, either way
-    KILLS_MAX = 2,   // workers that may die serving one request before it is refused
+    KILLS_MAX = 2,       // workers that may die serving one request before it is refused
 };
 
 #define RATE_MAX 1e9f // tokens per second, of a worker or of a region's together; what is faster is said to be this

@@ -23,6 +23,10 @@ struct sampling {
     float repetition_penalty; // [1]
 };
 
+enum tool_choice { TOOL_CHOICE_AUTO = 0, TOOL_CHOICE_NONE = 1, TOOL_CHOICE_REQUIRED = 2, TOOL_CHOICE_NAMED = 3 };
+enum response_format { RESPONSE_TEXT = 0, RESPONSE_JSON_OBJECT = 1, RESPONSE_JSON_SCHEMA = 2, RESPONSE_REGEX = 3 };
+enum prompt_task { TASK_GENERATE = 0, TASK_TOKENIZE = 1, TASK_EMBED = 2 };
+
 struct logit_bias {
     uint32_t token;
     float bias;
@@ -53,4 +57,20 @@ struct prompt {
     const struct logit_bias *logit_bias;
     uint32_t n_allowed, n_banned; // ≤ TOKEN_LIST_MAX; n_allowed 0: all are
     const uint32_t *allowed, *banned;
+    uint32_t n_bad_words; // ≤ BAD_WORDS_MAX
+    const char *const *bad_words;
+
+    enum tool_choice tool_choice; // PROMPT_CHAT
+    const char *tool_name;        // TOOL_CHOICE_NAMED; else NULL
+    bool one_tool_call;           // at most one
+    enum response_format response_format;
+    const char *response_schema; // RESPONSE_JSON_SCHEMA: JSON text; else NULL
+    bool response_strict;
+    const char *response_regex; // RESPONSE_REGEX; else NULL
+
+    bool no_generation_prompt;   // PROMPT_CHAT: the prompt ends with the last message
+    bool continue_final_message; // PROMPT_CHAT: the answer goes on behind the last message's text
+    const char *suffix;          // PROMPT_TEXT: what follows the answer, or NULL
+    enum prompt_task task;
+    bool no_special_tokens; // PROMPT_TEXT: none are put around it
 };

@@ -389,18 +389,32 @@ static void a_prompt_out_of_range_is_refused_with_its_field(void **state) {
     struct logit_bias bias = {.bias = 101};
     p = good, p.n_logit_bias = 1, p.logit_bias = &bias;
     prompt_refused(&p, "logit_bias");
+    p = good, p.n_bad_words = 1, p.bad_words = empty;
+    prompt_refused(&p, "bad_words");
+    p = good, p.tool_choice = TOOL_CHOICE_REQUIRED;
+    prompt_refused(&p, "tool_choice");
+    p = good, p.tools_json = "[]", p.tool_choice = TOOL_CHOICE_NAMED;
+    prompt_refused(&p, "tool_choice");
+    p = good, p.tool_name = "f";
+    prompt_refused(&p, "tool_choice");
+    p = good, p.response_format = RESPONSE_JSON_SCHEMA;
+    prompt_refused(&p, "response_format");
+    p = good, p.response_regex = "a*";
+    prompt_refused(&p, "response_format");
+    p = good, p.task = (enum prompt_task)3;
+    prompt_refused(&p, "task");
 }
 
 static void a_prompt_field_that_is_not_known_is_refused(void **state) {
     (void)state;
     static const char body[] = "\x08\x01\x2a\x01"
                                "a"
-                               "\xf8\x01\x01"; // field 31
+                               "\xf8\x07\x01"; // field 127
     struct codec_arena arena = {0};
     struct prompt p;
     struct error e = {0};
     assert_int_equal(codec_prompt_decode((const uint8_t *)body, sizeof body - 1, &arena, &p, &e), ERR_INVALID_ARGUMENT);
-    assert_non_null(strstr(e.text, "field 31"));
+    assert_non_null(strstr(e.text, "field 127"));
     assert_int_equal(codec_prompt_decode((const uint8_t *)body, sizeof body - 4, &arena, &p, &e), ERR_NONE);
     assert_string_equal(p.text, "a");
     codec_arena_free(&arena);

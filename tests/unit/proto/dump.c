@@ -192,6 +192,11 @@ void dump_prompt(const struct prompt *p, struct buf *b) {
     NUMBER(s, has_typical_p), REAL(s, typical_p), NUMBER(p, n_allowed), NUMBER(p, n_banned);
     bytes(b, "allowed", p->allowed, p->n_allowed * sizeof *p->allowed);
     bytes(b, "banned", p->banned, p->n_banned * sizeof *p->banned);
+    NUMBER(p, n_bad_words);
+    for (uint32_t i = 0; i < p->n_bad_words; i++) WORD(p, bad_words[i]);
+    NUMBER(p, tool_choice), WORD(p, tool_name), NUMBER(p, one_tool_call), NUMBER(p, response_format);
+    WORD(p, response_schema), NUMBER(p, response_strict), WORD(p, response_regex), NUMBER(p, no_generation_prompt);
+    NUMBER(p, continue_final_message), WORD(p, suffix), NUMBER(p, task), NUMBER(p, no_special_tokens);
     NUMBER(p, n_logit_bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) NUMBER(&p->logit_bias[i], token), REAL(&p->logit_bias[i], bias);
     buf_char(b, '\n');

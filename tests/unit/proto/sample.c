@@ -329,6 +329,22 @@ static void sampling(struct sampler *s, struct sampling *p) {
     p->presence_penalty = real(s, 200) - 100, p->frequency_penalty = real(s, 2) - 1;
 }
 
+static void shape(struct sampler *s, struct prompt *p) {
+    const char **words = hold(s, BAD_WORDS_MAX * sizeof *words);
+    p->n_bad_words = coin(s) ? 0 : sample_below(s, BAD_WORDS_MAX + 1);
+    for (uint32_t i = 0; i < p->n_bad_words; i++) words[i] = long_text(s, 4 + sample_below(s, STOP_STRING_BYTES_MAX - 3));
+    p->bad_words = words;
+    p->tool_choice = (enum tool_choice)sample_below(s, p->tools_json ? TOOL_CHOICE_NAMED + 1 : TOOL_CHOICE_NONE + 1);
+    p->tool_name = p->tool_choice == TOOL_CHOICE_NAMED ? long_text(s, TOOL_NAME_BYTES_MAX) : NULL;
+    p->response_format = (enum response_format)sample_below(s, RESPONSE_REGEX + 1);
+    p->response_schema = p->response_format == RESPONSE_JSON_SCHEMA ? long_text(s, 300) : NULL;
+    p->response_regex = p->response_format == RESPONSE_REGEX ? long_text(s, 30) : NULL;
+    p->one_tool_call = coin(s), p->response_strict = coin(s), p->no_generation_prompt = coin(s);
+    p->continue_final_message = coin(s), p->no_special_tokens = coin(s);
+    p->suffix = coin(s) ? long_text(s, 100) : NULL;
+    p->task = (enum prompt_task)sample_below(s, TASK_EMBED + 1);
+}
+
 void sample_prompt(struct sampler *s, struct prompt *p) {
     codec_arena_reset(&s->arena);
     memset(p, 0, sizeof *p);
@@ -361,6 +377,7 @@ void sample_prompt(struct sampler *s, struct prompt *p) {
     struct logit_bias *bias = hold(s, p->n_logit_bias * sizeof *bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) bias[i] = (struct logit_bias){number(s, UINT32_MAX), real(s, 200) - 100};
     p->logit_bias = bias;
+    shape(s, p);
 }
 
 void sample_free(struct sampler *s) { codec_arena_free(&s->arena); }
