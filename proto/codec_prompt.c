@@ -82,6 +82,7 @@ bool codec_prompt_encode(const struct prompt *p, struct buf *out) {
     m.top_logprobs = p->top_logprobs;
     m.include_stop = p->include_stop;
     m.keep_special_tokens = p->keep_special_tokens;
+    m.choices = p->n_choices;
     enc_stop_and_bias(p, &arena, &m);
     enc_shape(p, &arena, &m);
     bool fits = enc_pack(&m.base, BODY_BYTES_MAX, out);
@@ -278,6 +279,9 @@ err_id codec_prompt_decode(const uint8_t *body, size_t len, struct codec_arena *
     out->top_logprobs = from->top_logprobs;
     out->include_stop = from->include_stop;
     out->keep_special_tokens = from->keep_special_tokens;
+    if (from->choices > CHOICES_MAX)
+        REFUSE("n", "%u answers are asked for; at most %d are made", from->choices, CHOICES_MAX);
+    out->n_choices = from->choices;
     TRY(dec_stop(from, arena, out, e));
     TRY(dec_token_lists(from, out, e));
     TRY(dec_shape(from, arena, out, e));

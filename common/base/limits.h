@@ -34,7 +34,7 @@ enum {
     SYNC_ENTRIES_MAX = 1 << 16,                            // in one Sync
     CLUSTER_ROUTERS_MAX = 256,                             // in one Cluster
     CLUSTER_REPLICAS_MAX = 16384,
-    CHOICES_MAX = 1,     // n
+    CHOICES_MAX = 32,    // n: answers to one request
     HOPS_MAX = 1,        // routers a request may be forwarded through
     PRIORITY_MAX = 1000, // of a request, either way
     KILLS_MAX = 2,       // workers that may die serving one request before it is refused

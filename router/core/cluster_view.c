@@ -13,6 +13,7 @@ struct session_view session_view(const struct session *s) {
         .attempt = s->attempt,
         .replica = s->replica,
         .fingerprint = s->fingerprint,
+        .deployment = s->deployment->name,
         .seed = s->request.seed,
         .prompt_tokens = s->prompt_tokens,
         .done = &s->done,

@@ -110,6 +110,7 @@ struct session_view {
     struct attempt attempt; // current, or last
     const char *replica;    // that serves or served it; "" before the first placement
     const char *fingerprint;
+    const char *deployment;
     uint64_t seed;
     uint32_t prompt_tokens;              // 0 before Accepted
     const struct msg_done *done;         // SESSION_DONE

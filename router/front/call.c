@@ -52,26 +52,36 @@ static void unlink_call(struct call *c) {
     f->n_calls--;
 }
 
-// Every way out of a call leads through here.
+static void call_free(struct call *c) {
+    unlink_call(c);
+    free(c->choices);
+    free(c);
+}
+
+static void log_end(const struct call *c, const char *how, ms_t now) {
+    char id[REQUEST_ID_TEXT];
+    uint32_t tokens = 0;
+    for (uint32_t i = 0; i < c->answer.event.n; i++)
+        tokens += record_log_count(session_view(c->choices[i].feed->session).log);
+    struct session_view v = session_view(c->choices[0].feed->session);
+    request_id_text(&v.key.request, id);
+    log_info("request_ended", "request=%s how=%s replica=%s attempt=%u choices=%u tokens=%u ms=%lld", id, how, v.replica,
+             v.attempt.counter, c->answer.event.n, tokens, (long long)(now - c->started_at));
+}
+
+// Every way out of a call whose feeds are open leads through here.
 static void call_end(struct call *c, const char *how, ms_t now) {
     struct front *f = c->front;
-    char id[REQUEST_ID_TEXT] = "";
-    struct session_view v = {0};
-    if (c->feed) {
-        v = session_view(c->feed->session);
-        request_id_text(&v.key.request, id);
-        log_info("request_ended", "request=%s how=%s replica=%s attempt=%u tokens=%u ms=%lld", id, how, v.replica,
-                 v.attempt.counter, record_log_count(v.log), (long long)(now - c->started_at));
-        feed_leave(f->core, c->feed, c, now);
-    }
+    log_end(c, how, now);
+    for (uint32_t i = 0; i < c->answer.event.n; i++) feed_leave(f->core, c->choices[i].feed, &c->choices[i], now);
     front_metrics_ended(f->metrics, how, (double)(now - c->started_at) / 1000.0);
-    unlink_call(c);
-    free(c);
+    call_free(c);
 }
 
 // --- rendering
 
-static void add_headers(struct call *c, const struct session_view *v) {
+static void add_headers(struct call *c) {
+    const struct session_view first = session_view(c->choices[0].feed->session), *v = &first;
     char id[REQUEST_ID_TEXT], attempt[16];
     request_id_text(&v->key.request, id);
     http_add_header(c->x, "X-Request-Id", id);
@@ -83,7 +93,8 @@ static void add_headers(struct call *c, const struct session_view *v) {
     if (c->ignored[0]) http_add_header(c->x, "X-Shoal-Ignored", c->ignored);
 }
 
-static void name_origin(struct call *c, const struct session_view *v) {
+static void name_origin(struct call *c) {
+    const struct session_view first = session_view(c->choices[0].feed->session), *v = &first;
     snprintf(c->answer.replica, sizeof c->answer.replica, "%s", v->replica);
     c->answer.attempt = v->attempt.counter;
     c->answer.seed = v->seed;
@@ -92,6 +103,10 @@ static void name_origin(struct call *c, const struct session_view *v) {
     snprintf(id->fingerprint, sizeof id->fingerprint, "%s", v->fingerprint);
     snprintf(id->replica, sizeof id->replica, "%s", v->replica);
     id->takeover = v->attempt.takeover;
+    for (uint32_t i = 1; i < id->n; i++) {
+        uint32_t takeover = session_view(c->choices[i].feed->session).attempt.takeover;
+        if (takeover > id->takeover) id->takeover = takeover;
+    }
 }
 
 static void write_out(struct call *c, ms_t now) {
@@ -103,11 +118,13 @@ static void write_out(struct call *c, ms_t now) {
     buf_reset(out);
 }
 
-static void begin_stream(struct call *c, const struct session_view *v, ms_t now) {
-    add_headers(c, v);
+static void begin_stream(struct call *c, ms_t now) {
+    add_headers(c);
     if (c->behind) {
+        uint32_t had = 0;
         char offset[16];
-        snprintf(offset, sizeof offset, "%u", c->had.offset);
+        for (uint32_t i = 0; i < c->answer.event.n; i++) had += c->choices[i].had.offset;
+        snprintf(offset, sizeof offset, "%u", had);
         http_add_header(c->x, "X-Shoal-Resumed-From", offset);
     }
     http_add_header(c->x, "Cache-Control", "no-cache");
@@ -115,19 +132,19 @@ static void begin_stream(struct call *c, const struct session_view *v, ms_t now)
     http_stream_begin(c->x, 200, "text/event-stream; charset=utf-8");
     c->begun = true;
     c->written_at = now;
-    name_origin(c, v);
+    name_origin(c);
     buf_reset(&c->front->out);
     if (!c->behind) openai_render_start(&c->front->out, &c->answer);
     write_out(c, now);
 }
 
 // Passes over what the client has already. False: this is not the stream that it has a part of.
-static bool pass_over(struct call *c, const struct session_view *v) {
-    struct stream_position *at = &c->answer.event.at;
-    const struct stream_position *had = &c->had;
+static bool pass_over(struct choice *ch, const struct session_view *v) {
+    struct stream_position *at = &ch->call->answer.event.at[ch->index];
+    const struct stream_position *had = &ch->had;
     uint32_t count = record_log_count(v->log);
-    bool over = c->outcome == CALL_DONE, passed = at->phase != PHASE_RECORDS || at->offset > had->offset;
-    if (!c->behind || passed) return true;
+    bool over = ch->feed->state == FEED_DONE, passed = at->phase != PHASE_RECORDS || at->offset > had->offset;
+    if (!ch->call->behind || passed) return true;
     while (at->offset < had->offset && at->offset < count) {
         struct record r = record_log_get(v->log, at->offset);
         stream_position_record(at, &r);
@@ -140,16 +157,23 @@ static bool pass_over(struct call *c, const struct session_view *v) {
     return count == had->offset && stream_position_equal(at, had);
 }
 
-static void render_records(struct call *c, const struct session_view *v, ms_t now) {
+static void render_records(struct choice *ch, const struct session_view *v, ms_t now) {
+    struct call *c = ch->call;
     uint32_t count = record_log_count(v->log);
-    struct stream_position *at = &c->answer.event.at;
-    if (c->behind && at->offset < c->had.offset) return;
+    struct stream_position *at = &c->answer.event.at[ch->index];
+    if (c->behind && at->offset < ch->had.offset) return;
     while (at->offset < count && http_stream_pending_bytes(c->x) < c->front->options.stream_bytes_max) {
         uint32_t to = count - at->offset > TEXT_BATCH ? at->offset + TEXT_BATCH : count;
         buf_reset(&c->front->out);
-        openai_render_records(&c->front->out, &c->answer, v->log, to);
+        openai_render_records(&c->front->out, &c->answer, ch->index, v->log, to);
         write_out(c, now);
     }
+}
+
+// Why a choice will not be complete, or NULL. An answer that ended in an error is told as one, however much of it there is.
+static const struct error *failure(const struct choice *ch, const struct session_view *v) {
+    if (ch->feed->state == FEED_FAILED) return &v->rejected->error;
+    return ch->feed->state == FEED_DONE && v->done->finish == FINISH_ERROR ? &v->done->error : NULL;
 }
 
 static void stream_failed(struct call *c, const struct error *why, ms_t now) {
@@ -161,79 +185,113 @@ static void stream_failed(struct call *c, const struct error *why, ms_t now) {
     call_end(c, "failed", now);
 }
 
-static void turn_stream(struct call *c, const struct session_view *v, ms_t now) {
-    if (!c->begun && !c->accepted) return;
-    if (!c->begun) begin_stream(c, v, now);
-    name_origin(c, v);
-    if (!pass_over(c, v)) {
-        struct error lost = {0};
-        error_set(&lost, ERR_RESUME_LOST, "the stream cannot go on: it is not what it was up to token %u", c->had.offset);
+// Renders what there is of a choice. False: the call has failed and is gone. *over: it is rendered to its end.
+static bool turn_choice(struct choice *ch, bool *over, ms_t now) {
+    struct call *c = ch->call;
+    struct session_view v = session_view(ch->feed->session);
+    struct error lost = {0};
+    const struct error *why = failure(ch, &v);
+    *over = false;
+    if (!pass_over(ch, &v)) {
+        error_set(&lost, ERR_RESUME_LOST, "the stream cannot go on: it is not what it was up to token %u", ch->had.offset);
         stream_failed(c, &lost, now);
-        return;
+        return false;
     }
-    render_records(c, v, now);
-    if (c->answer.event.at.offset < record_log_count(v->log) || c->outcome == CALL_RUNNING) return;
-    if (c->outcome == CALL_FAILED) {
-        stream_failed(c, &v->rejected->error, now);
-        return;
+    render_records(ch, &v, now);
+    if (c->answer.event.at[ch->index].offset < record_log_count(v.log) || ch->feed->state == FEED_RUNNING) return true;
+    if (why) {
+        stream_failed(c, why, now);
+        return false;
     }
     buf_reset(&c->front->out);
-    openai_render_finish(&c->front->out, &c->answer, v->done);
+    openai_render_finish(&c->front->out, &c->answer, ch->index, v.done);
+    write_out(c, now);
+    *over = true;
+    return true;
+}
+
+static void ended_choices(const struct call *c, struct openai_choice out[CHOICES_MAX]) {
+    for (uint32_t i = 0; i < c->answer.event.n; i++) {
+        struct session_view v = session_view(c->choices[i].feed->session);
+        out[i] = (struct openai_choice){v.log, v.done};
+    }
+}
+
+static void turn_stream(struct call *c, ms_t now) {
+    uint32_t n_over = 0;
+    struct openai_choice all[CHOICES_MAX];
+    if (!c->begun && !c->accepted) return;
+    if (!c->begun) begin_stream(c, now);
+    name_origin(c);
+    for (uint32_t i = 0; i < c->answer.event.n; i++) {
+        bool over;
+        if (!turn_choice(&c->choices[i], &over, now)) return;
+        n_over += over;
+    }
+    if (n_over < c->answer.event.n) return;
+    ended_choices(c, all);
+    struct usage usage = openai_usage(all, c->answer.event.n);
+    buf_reset(&c->front->out);
+    openai_render_end(&c->front->out, &c->answer, &usage);
     write_out(c, now);
     http_stream_end(c->x);
     c->x = NULL;
     call_end(c, "done", now);
 }
 
-static void turn_body(struct call *c, const struct session_view *v, ms_t now) {
-    if (c->outcome != CALL_DONE) return;
-    name_origin(c, v);
-    add_headers(c, v);
+static void turn_body(struct call *c, ms_t now) {
+    struct openai_choice all[CHOICES_MAX];
+    for (uint32_t i = 0; i < c->answer.event.n; i++)
+        if (c->choices[i].feed->state != FEED_DONE) return;
+    name_origin(c);
+    add_headers(c);
+    ended_choices(c, all);
     buf_reset(&c->front->out);
-    openai_render_answer(&c->front->out, &c->answer, v->log, v->done);
+    openai_render_answer(&c->front->out, &c->answer, all, c->answer.event.n);
     http_respond(c->x, 200, "application/json", c->front->out.data, c->front->out.len);
     c->x = NULL;
     call_end(c, "done", now);
 }
 
-// An answer that ended in an error is told as one, however much of it there is.
-static void note_error_finish(struct call *c, struct session_view *v, struct msg_rejected *as_rejected) {
-    if (c->outcome != CALL_DONE || v->done->finish != FINISH_ERROR) return;
-    as_rejected->error = v->done->error;
-    v->rejected = as_rejected;
-    c->outcome = CALL_FAILED;
+static void note_first_token(struct call *c, ms_t now) {
+    bool any = false;
+    for (uint32_t i = 0; i < c->answer.event.n && !any; i++)
+        any = record_log_count(session_view(c->choices[i].feed->session).log) > 0;
+    if (c->first_at > 0 || !any) return;
+    c->first_at = now;
+    front_metrics_first_token(c->front->metrics, (double)(now - c->started_at) / 1000.0);
 }
 
-static void take_state(struct call *c) {
-    c->accepted = c->accepted || c->feed->accepted;
-    if (c->feed->state == FEED_DONE) c->outcome = CALL_DONE;
-    if (c->feed->state == FEED_FAILED) c->outcome = CALL_FAILED;
+// Before anything went out, one choice that fails refuses the whole. True: c is gone.
+static bool refused_whole(struct call *c, ms_t now) {
+    for (uint32_t i = 0; i < c->answer.event.n && !c->begun; i++) {
+        struct session_view v = session_view(c->choices[i].feed->session);
+        const struct error *why = failure(&c->choices[i], &v);
+        if (why == NULL) continue;
+        add_headers(c);
+        front_error(c->front, c->x, why, c->choices[i].feed->state == FEED_FAILED ? v.rejected->retry_after_ms : 0);
+        c->x = NULL;
+        call_end(c, "failed", now);
+        return true;
+    }
+    return false;
 }
 
 void call_turn(struct call *c, ms_t now) {
+    bool accepted = true;
     c->dirty = false;
     if (c->gone) {
         call_end(c, "disconnected", now);
         return;
     }
-    struct session_view v = session_view(c->feed->session);
-    struct msg_rejected from_done = {0};
-    take_state(c);
-    note_error_finish(c, &v, &from_done);
-    if (c->first_at == 0 && record_log_count(v.log) > 0) {
-        c->first_at = now;
-        front_metrics_first_token(c->front->metrics, (double)(now - c->started_at) / 1000.0);
-    }
-    if (c->outcome == CALL_FAILED && !c->begun) {
-        add_headers(c, &v);
-        front_error(c->front, c->x, &v.rejected->error, v.rejected->retry_after_ms);
-        c->x = NULL;
-        call_end(c, "failed", now);
-    } else if (c->stream) {
-        turn_stream(c, &v, now);
-    } else {
-        turn_body(c, &v, now);
-    }
+    for (uint32_t i = 0; i < c->answer.event.n; i++) accepted = accepted && c->choices[i].feed->accepted;
+    c->accepted = c->accepted || accepted;
+    note_first_token(c, now);
+    if (refused_whole(c, now)) return;
+    if (c->stream)
+        turn_stream(c, now);
+    else
+        turn_body(c, now);
 }
 
 void call_hand_over(struct call *c, ms_t now) {
@@ -297,23 +355,30 @@ static err_id make_generate(const struct http_exchange *x, const struct openai_v
     return header_number(x, "X-Shoal-Deadline-Ms", &g->deadline_ms, e);
 }
 
+static void name_answer(struct call *c, const struct openai_view *o, const struct msg_generate *g) {
+    char id[REQUEST_ID_TEXT];
+    request_id_text(&g->key.request, id);
+    c->answer = (struct openai_answer){.kind = o->kind, .created = clock_wall_ms() / 1000, .logprobs = o->prompt->logprobs};
+    c->answer.include_usage = o->include_usage;
+    c->answer.event.n = o->n;
+    snprintf(c->answer.id, sizeof c->answer.id, "%s-%s", o->kind == OPENAI_CHAT ? "chatcmpl" : "cmpl", id);
+    snprintf(c->answer.model, sizeof c->answer.model, "%s", o->model);
+}
+
 static struct call *call_create(struct front *f, struct http_exchange *x, const struct openai_view *o,
                                 const struct msg_generate *g, const struct comeback *back, ms_t now) {
     struct call *c = xcalloc(1, sizeof *c);
-    char id[REQUEST_ID_TEXT];
-    request_id_text(&g->key.request, id);
     c->front = f;
     c->x = x;
     c->stream = o->stream;
     c->started_at = c->written_at = now;
-    c->answer = (struct openai_answer){.kind = o->kind, .created = clock_wall_ms() / 1000, .logprobs = o->prompt->logprobs};
-    c->answer.include_usage = o->include_usage;
-    snprintf(c->answer.id, sizeof c->answer.id, "%s-%s", o->kind == OPENAI_CHAT ? "chatcmpl" : "cmpl", id);
-    snprintf(c->answer.model, sizeof c->answer.model, "%s", o->model);
+    name_answer(c, o, g);
+    c->choices = xcalloc(o->n, sizeof *c->choices);
+    for (uint32_t i = 0; i < o->n; i++) c->choices[i] = (struct choice){.call = c, .index = i};
     snprintf(c->ignored, sizeof c->ignored, "%s", o->ignored);
     if (o->stream) {
         c->behind = back->behind_event;
-        c->had = back->event.at;
+        for (uint32_t i = 0; c->behind && i < o->n; i++) c->choices[i].had = back->event.at[i];
         if (c->behind) c->answer.created = back->event.created;
         c->answer.keys = &f->keys;
         snprintf(c->answer.tenant, sizeof c->answer.tenant, "%s", g->tenant);
@@ -327,13 +392,30 @@ static struct call *call_create(struct front *f, struct http_exchange *x, const 
     return c;
 }
 
-// The session's seed is known now, and with it what ids of events say.
+// Opens a feed for each choice, all of one seed and one deployment. False and *rejected: one was refused, none is open.
+static bool open_feeds(struct call *c, struct msg_generate *g, const struct comeback *back, struct msg_rejected *rejected,
+                       ms_t now) {
+    struct router_core *core = c->front->core;
+    for (uint32_t i = 0; i < c->answer.event.n; i++) {
+        struct choice *ch = &c->choices[i];
+        g->key.choice = i;
+        ch->feed = feed_open(core, g, back, ch, rejected, now);
+        if (ch->feed == NULL) {
+            while (i-- > 0) feed_leave(core, c->choices[i].feed, &c->choices[i], now);
+            return false;
+        }
+        struct session_view v = session_view(ch->feed->session);
+        g->has_seed = true;
+        g->seed = v.seed;
+        snprintf(g->deployment, sizeof g->deployment, "%s", v.deployment);
+    }
+    return true;
+}
+
+// The seed is known now, and with it what ids of events say.
 static void begin(struct call *c, const struct msg_generate *g) {
-    struct msg_generate asked = *g;
-    asked.has_seed = true;
-    asked.seed = session_view(c->feed->session).seed;
-    c->answer.event.seed = asked.seed;
-    c->answer.event.asks = generate_asks(&asked);
+    c->answer.event.seed = g->seed;
+    c->answer.event.asks = generate_asks(g);
     mark(c); // what is there already is rendered with the next turn
 }
 
@@ -365,12 +447,10 @@ void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind,
         struct call *c = call_create(f, x, &o, &g, &back, now);
         struct msg_rejected rejected = {0};
         http_set_watch(x, &(struct http_watch){.ctx = c, .on_closed = on_closed, .on_writable = on_writable});
-        c->feed = feed_open(f->core, &g, &back, c, &rejected, now);
-        if (c->feed) {
+        if (open_feeds(c, &g, &back, &rejected, now)) {
             begin(c, &g);
         } else {
-            unlink_call(c);
-            free(c);
+            call_free(c);
             http_set_watch(x, &(struct http_watch){0});
             refuse(f, x, &rejected.error, rejected.retry_after_ms);
         }

@@ -35,7 +35,7 @@ static err_id by_event(const char *text, const struct openai_view *o, const stru
     g->key.request = id->request;
     g->has_seed = true;
     g->seed = id->seed;
-    if (other_seed || generate_asks(g) != id->asks)
+    if (other_seed || id->n != o->n || generate_asks(g) != id->asks)
         return error_set_param(e, ERR_INVALID_ARGUMENT, "Last-Event-ID",
                                "Last-Event-ID is of the answer to another request: send the same body again");
     snprintf(g->fingerprint, sizeof g->fingerprint, "%s", id->fingerprint);

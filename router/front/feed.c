@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-static void add(struct feed *feed, struct call *c) {
+static void add(struct feed *feed, struct choice *c) {
     c->next_reader = feed->readers;
     feed->readers = c;
 }
@@ -20,7 +20,7 @@ static void catch_up(struct feed *feed) {
     }
 }
 
-struct feed *feed_open(struct router_core *core, const struct msg_generate *g, const struct comeback *back, struct call *c,
+struct feed *feed_open(struct router_core *core, const struct msg_generate *g, const struct comeback *back, struct choice *c,
                        struct msg_rejected *rejected, ms_t now) {
     struct feed *feed = xcalloc(1, sizeof *feed);
     feed->session = back->by_name ? router_core_resume(core, g, &back->how, feed, rejected, now)
@@ -40,18 +40,18 @@ struct feed *feed_open(struct router_core *core, const struct msg_generate *g, c
     return feed;
 }
 
-static void take_out(struct feed *feed, struct call *c) {
-    struct call **at = &feed->readers;
+static void take_out(struct feed *feed, struct choice *c) {
+    struct choice **at = &feed->readers;
     while (*at != c) at = &(*at)->next_reader;
     *at = c->next_reader;
 }
 
-void feed_forget(struct feed *feed, struct call *c) {
+void feed_forget(struct feed *feed, struct choice *c) {
     take_out(feed, c);
     if (feed->readers == NULL) free(feed);
 }
 
-void feed_leave(struct router_core *core, struct feed *feed, struct call *c, ms_t now) {
+void feed_leave(struct router_core *core, struct feed *feed, struct choice *c, ms_t now) {
     take_out(feed, c);
     if (feed->readers) return;
     if (feed->state == FEED_RUNNING)
@@ -65,5 +65,5 @@ void feed_event(struct feed *feed, enum session_event event) {
     if (event != SESSION_FAILED) feed->accepted = true;
     if (event == SESSION_DONE) feed->state = FEED_DONE;
     if (event == SESSION_FAILED) feed->state = FEED_FAILED;
-    for (struct call *c = feed->readers; c != NULL; c = c->next_reader) call_wake(c);
+    for (struct choice *c = feed->readers; c != NULL; c = c->next_reader) call_wake(c->call);
 }

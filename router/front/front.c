@@ -306,7 +306,8 @@ void front_destroy(struct front **handle) {
     while (f->calls) {
         struct call *c = f->calls;
         f->calls = c->next;
-        feed_forget(c->feed, c);
+        for (uint32_t i = 0; i < c->answer.event.n; i++) feed_forget(c->choices[i].feed, &c->choices[i]);
+        free(c->choices);
         free(c);
     }
     front_metrics_destroy(&f->metrics);

@@ -194,73 +194,96 @@ static void end_chunk(struct buf *out, const struct openai_answer *a) {
 
 static const char *delta_field(uint8_t channel) { return channel == CHANNEL_REASONING ? "reasoning_content" : "content"; }
 
-static void render_text(struct buf *out, const struct openai_answer *a, uint8_t channel, const struct buf *text,
-                        const struct record_log *log, uint32_t from, uint32_t to) {
+// Text of one choice: of records [from, to) of its log, or, log NULL, what was held back at its end.
+struct piece {
+    uint32_t choice;
+    uint8_t channel;
+    const char *text;
+    size_t len;
+    const struct record_log *log;
+    uint32_t from, to;
+};
+
+static void render_text(struct buf *out, const struct openai_answer *a, const struct piece *p) {
     begin_chunk(out, a);
+    buf_printf(out, ",\"choices\":[{\"index\":%u,", p->choice);
     if (a->kind == OPENAI_CHAT)
-        buf_printf(out, ",\"choices\":[{\"index\":0,\"delta\":{\"%s\":", delta_field(channel));
+        buf_printf(out, "\"delta\":{\"%s\":", delta_field(p->channel));
     else
-        buf_str(out, ",\"choices\":[{\"index\":0,\"text\":");
-    json_append_string(out, text->len ? text->data : "", text->len);
+        buf_str(out, "\"text\":");
+    json_append_string(out, p->text, p->len);
     buf_str(out, a->kind == OPENAI_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
-    append_logprobs(out, a, log, from, to);
+    append_logprobs(out, a, p->log, p->from, p->to);
     buf_str(out, ",\"finish_reason\":null}]");
     end_chunk(out, a);
 }
 
 void openai_render_start(struct buf *out, struct openai_answer *a) {
     if (a->kind != OPENAI_CHAT) return;
-    begin_chunk(out, a);
-    buf_str(out, ",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-                 "\"finish_reason\":null}]");
-    end_chunk(out, a);
+    for (uint32_t i = 0; i < a->event.n; i++) {
+        begin_chunk(out, a);
+        buf_printf(out,
+                   ",\"choices\":[{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                   "\"finish_reason\":null}]",
+                   i);
+        end_chunk(out, a);
+    }
 }
 
-void openai_render_records(struct buf *out, struct openai_answer *a, const struct record_log *log, uint32_t to) {
+void openai_render_records(struct buf *out, struct openai_answer *a, uint32_t choice, const struct record_log *log,
+                           uint32_t to) {
     struct buf text = {0};
-    while (a->event.at.offset < to) {
-        uint32_t from = a->event.at.offset;
+    struct stream_position *at = &a->event.at[choice];
+    while (at->offset < to) {
+        uint32_t from = at->offset;
         uint8_t channel = record_log_get(log, from).channel;
         buf_reset(&text);
-        while (a->event.at.offset < to) {
-            struct record r = record_log_get(log, a->event.at.offset);
+        while (at->offset < to) {
+            struct record r = record_log_get(log, at->offset);
             if (r.channel != channel) break;
             buf_append(&text, r.text, r.text_len);
-            stream_position_record(&a->event.at, &r);
+            stream_position_record(at, &r);
         }
-        if (text.len > 0 || a->logprobs) render_text(out, a, channel, &text, log, from, a->event.at.offset);
+        if (text.len > 0 || a->logprobs) {
+            struct piece p = {choice, channel, text.len ? text.data : "", text.len, log, from, at->offset};
+            render_text(out, a, &p);
+        }
     }
     buf_free(&text);
 }
 
-static void render_tail(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
-    stream_position_tail(&a->event.at, done);
+static void render_tail(struct buf *out, struct openai_answer *a, uint32_t choice, const struct msg_done *done) {
+    stream_position_tail(&a->event.at[choice], done);
     if (done->tail_len == 0) return;
-    struct buf tail = {.data = (char *)done->tail, .len = done->tail_len};
-    render_text(out, a, done->tail_channel, &tail, NULL, 0, 0);
+    struct piece p = {.choice = choice, .channel = done->tail_channel, .text = done->tail, .len = done->tail_len};
+    render_text(out, a, &p);
 }
 
-static void render_reason(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
-    a->event.at.phase = PHASE_FINISH;
+static void render_reason(struct buf *out, struct openai_answer *a, uint32_t choice, const struct msg_done *done) {
+    a->event.at[choice].phase = PHASE_FINISH;
     begin_chunk(out, a);
-    buf_printf(out, ",\"choices\":[{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":%s}]",
+    buf_printf(out, ",\"choices\":[{\"index\":%u,%s,\"logprobs\":null,\"finish_reason\":%s}]", choice,
                a->kind == OPENAI_CHAT ? "\"delta\":{}" : "\"text\":\"\"", finish_text(done->finish));
     append_origin(out, a);
     end_chunk(out, a);
 }
 
-static void render_usage(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
-    a->event.at.phase = PHASE_USAGE;
+static void render_usage(struct buf *out, struct openai_answer *a, const struct usage *usage) {
+    for (uint32_t i = 0; i < a->event.n; i++) a->event.at[i].phase = PHASE_USAGE;
     begin_chunk(out, a);
     buf_str(out, ",\"choices\":[],\"usage\":");
-    append_usage(out, &done->usage);
+    append_usage(out, usage);
     end_event(out, a);
 }
 
-void openai_render_finish(struct buf *out, struct openai_answer *a, const struct msg_done *done) {
-    if (a->event.at.phase < PHASE_TAIL) render_tail(out, a, done);
-    if (a->event.at.phase < PHASE_FINISH) render_reason(out, a, done);
-    if (a->event.at.phase < PHASE_USAGE && a->include_usage) render_usage(out, a, done);
+void openai_render_finish(struct buf *out, struct openai_answer *a, uint32_t choice, const struct msg_done *done) {
+    const struct stream_position *at = &a->event.at[choice];
+    if (at->phase < PHASE_TAIL) render_tail(out, a, choice, done);
+    if (at->phase < PHASE_FINISH) render_reason(out, a, choice, done);
+}
+
+void openai_render_end(struct buf *out, struct openai_answer *a, const struct usage *usage) {
+    if (a->include_usage && a->event.at[0].phase < PHASE_USAGE) render_usage(out, a, usage);
     buf_str(out, "data: [DONE]\n\n");
 }
 
@@ -289,26 +312,44 @@ static bool has_channel(const struct record_log *log, uint8_t channel) {
     return false;
 }
 
-void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log,
-                          const struct msg_done *done) {
-    append_head(out, a, a->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
-    buf_str(out, ",\"choices\":[{\"index\":0,");
+static void append_choice(struct buf *out, const struct openai_answer *a, uint32_t index, const struct openai_choice *c) {
+    buf_printf(out, "{\"index\":%u,", index);
     if (a->kind == OPENAI_CHAT) {
         buf_str(out, "\"message\":{\"role\":\"assistant\",\"content\":");
-        append_channel(out, log, done, CHANNEL_CONTENT);
-        if (has_channel(log, CHANNEL_REASONING)) {
+        append_channel(out, c->log, c->done, CHANNEL_CONTENT);
+        if (has_channel(c->log, CHANNEL_REASONING)) {
             buf_str(out, ",\"reasoning_content\":");
-            append_channel(out, log, done, CHANNEL_REASONING);
+            append_channel(out, c->log, c->done, CHANNEL_REASONING);
         }
         buf_str(out, ",\"refusal\":null},\"logprobs\":");
     } else {
         buf_str(out, "\"text\":");
-        append_channel(out, log, done, CHANNEL_CONTENT);
+        append_channel(out, c->log, c->done, CHANNEL_CONTENT);
         buf_str(out, ",\"logprobs\":");
     }
-    append_logprobs(out, a, log, 0, record_log_count(log));
-    buf_printf(out, ",\"finish_reason\":%s}],\"usage\":", finish_text(done->finish));
-    append_usage(out, &done->usage);
+    append_logprobs(out, a, c->log, 0, record_log_count(c->log));
+    buf_printf(out, ",\"finish_reason\":%s}", finish_text(c->done->finish));
+}
+
+struct usage openai_usage(const struct openai_choice *choices, uint32_t n) {
+    struct usage sum = choices[0].done->usage;
+    for (uint32_t i = 1; i < n; i++) {
+        sum.completion_tokens += choices[i].done->usage.completion_tokens;
+        sum.reasoning_tokens += choices[i].done->usage.reasoning_tokens;
+    }
+    return sum;
+}
+
+void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct openai_choice *choices, uint32_t n) {
+    struct usage usage = openai_usage(choices, n);
+    append_head(out, a, a->kind == OPENAI_CHAT ? "chat.completion" : "text_completion");
+    buf_str(out, ",\"choices\":[");
+    for (uint32_t i = 0; i < n; i++) {
+        if (i > 0) buf_char(out, ',');
+        append_choice(out, a, i, &choices[i]);
+    }
+    buf_str(out, "],\"usage\":");
+    append_usage(out, &usage);
     append_origin(out, a);
     buf_char(out, '}');
 }

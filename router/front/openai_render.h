@@ -19,24 +19,33 @@ struct openai_answer {
     char replica[NAME_SIZE]; // named in the last chunk or the body
     uint32_t attempt;
     uint64_t seed; // the client's, or the router's: with it the answer can be had again
-    // Of events; keys NULL: they have none. The renderer sets id.at.
+    // Of events; keys NULL: they have none. event.n is the number of choices; the renderer moves event.at.
     const struct stream_keys *keys;
     char tenant[NAME_SIZE];
     struct stream_id event;
 };
 
 // --- streaming: each writes none, one or more whole events, and moves a->event.at behind what it has written
-void openai_render_start(struct buf *out, struct openai_answer *a); // chat: the role; completions: nothing
-// Records [a->event.at.offset, to) of the log. Neighbouring records of one channel share a chunk unless logprobs are wanted.
-void openai_render_records(struct buf *out, struct openai_answer *a, const struct record_log *log, uint32_t to);
-// Text held back, the finish reason, usage when wanted, then [DONE]: of these what a->event.at.phase isn't behind.
-void openai_render_finish(struct buf *out, struct openai_answer *a, const struct msg_done *done);
+void openai_render_start(struct buf *out, struct openai_answer *a); // chat: every choice's role; completions: nothing
+// Records [at[choice].offset, to) of a choice's log. Neighbouring records of one channel share a chunk unless logprobs are
+// wanted.
+void openai_render_records(struct buf *out, struct openai_answer *a, uint32_t choice, const struct record_log *log,
+                           uint32_t to);
+// A choice's end: text held back, the finish reason; of these what at[choice].phase isn't behind.
+void openai_render_finish(struct buf *out, struct openai_answer *a, uint32_t choice, const struct msg_done *done);
+// The end of all: usage when wanted and not yet rendered, then [DONE].
+void openai_render_end(struct buf *out, struct openai_answer *a, const struct usage *usage);
 // A stream that cannot go on: an error event; no finish reason and no [DONE] follow.
 void openai_render_stream_error(struct buf *out, const struct error *e);
 
 // --- whole bodies
-void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct record_log *log,
-                          const struct msg_done *done);
+struct openai_choice { // one that has ended
+    const struct record_log *log;
+    const struct msg_done *done;
+};
+// Of n choices together: the prompt counts once.
+struct usage openai_usage(const struct openai_choice *choices, uint32_t n);
+void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct openai_choice *choices, uint32_t n);
 void openai_render_error(struct buf *out, const struct error *e);
 
 // Appends s as a JSON string with its quotes. Invalid UTF-8 becomes U+FFFD.

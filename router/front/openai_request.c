@@ -175,7 +175,11 @@ static err_id parse_limits(struct openai_request *r, struct error *e) {
     TRY(get_integer(r->root, "max_completion_tokens", 1, OUTPUT_TOKENS_MAX, NULL, &max, e));
     TRY(get_integer(r->root, "min_tokens", 0, OUTPUT_TOKENS_MAX, NULL, &min, e));
     TRY(get_integer(r->root, "n", 1, CHOICES_MAX, NULL, &n, e));
-    TRY(get_integer(r->root, "best_of", 1, 1, NULL, &best, e));
+    best = n;
+    TRY(get_integer(r->root, "best_of", 1, CHOICES_MAX, NULL, &best, e));
+    if (best != n) return error_set_param(e, ERR_UNSUPPORTED, "best_of", "'best_of' can be what 'n' is only: %d", (int)n);
+    r->view.n = (uint32_t)n;
+    r->prompt.n_choices = n > 1 ? (uint32_t)n : 0; // so that one answer's body is what it always was
     r->view.max_tokens = (uint32_t)max;
     r->prompt.min_tokens = (uint32_t)min;
     json_int_t seed = 0;

@@ -16,6 +16,7 @@ struct openai_view {
     bool include_usage; // stream_options.include_usage
     const char *model;
     const struct prompt *prompt;
+    uint32_t n;          // choices, ≥ 1
     uint32_t max_tokens; // 0 = not given
     bool has_seed;
     uint64_t seed;

@@ -6,7 +6,7 @@
 #include <sodium.h>
 #include <string.h>
 
-enum { VERSION = 1, MAC_BYTES = 16, RAW_MAX = 256, HEX_FINGERPRINT = 0x80 };
+enum { VERSION_ONE = 1, VERSION_MANY = 2, MAC_BYTES = 16, RAW_MAX = 640, HEX_FINGERPRINT = 0x80 };
 
 static const char PARAM[] = "Last-Event-ID";
 
@@ -116,6 +116,23 @@ static void take_fingerprint(struct reader *r, char *out) {
 
 // --- the id
 
+static void put_position(struct writer *w, const struct stream_position *at) {
+    put(w, &(uint8_t){(uint8_t)at->phase}, 1);
+    put_number(w, at->offset);
+    put_fixed(w, at->hash);
+}
+
+static struct stream_position take_position(struct reader *r) {
+    struct stream_position at = {.phase = (enum stream_phase) * take(r, 1)};
+    at.offset = (uint32_t)take_number(r);
+    at.hash = take_fixed(r);
+    return at;
+}
+
+static bool position_fits(const struct stream_position *at) {
+    return at->phase <= PHASE_USAGE && at->offset <= OUTPUT_TOKENS_MAX;
+}
+
 static void sign(const uint8_t key[STREAM_KEY_BYTES], const char *tenant, const uint8_t *bytes, size_t n,
                  uint8_t out[MAC_BYTES]) {
     crypto_generichash_state state;
@@ -128,17 +145,19 @@ static void sign(const uint8_t key[STREAM_KEY_BYTES], const char *tenant, const 
 void stream_id_write(const struct stream_id *id, const struct stream_keys *keys, const char *tenant, struct buf *out) {
     struct writer w = {.n = 0};
     uint8_t mac[MAC_BYTES];
-    put(&w, &(uint8_t){VERSION}, 1);
-    put(&w, &(uint8_t){(uint8_t)id->at.phase}, 1);
+    put(&w, &(uint8_t){id->n > 1 ? VERSION_MANY : VERSION_ONE}, 1);
+    put(&w, &(uint8_t){(uint8_t)id->at[0].phase}, 1);
     put(&w, id->request.bytes, sizeof id->request.bytes);
     put_fingerprint(&w, id->fingerprint);
     put_fixed(&w, id->seed);
     put_number(&w, id->takeover);
     put_number(&w, (uint64_t)id->created);
-    put_number(&w, id->at.offset);
+    put_number(&w, id->at[0].offset);
     put_fixed(&w, id->asks);
-    put_fixed(&w, id->at.hash);
+    put_fixed(&w, id->at[0].hash);
     put_text(&w, id->replica);
+    if (id->n > 1) put_number(&w, id->n - 1);
+    for (uint32_t i = 1; i < id->n; i++) put_position(&w, &id->at[i]);
     sign(keys->keys[0], tenant, w.bytes, w.n, mac);
     put(&w, mac, sizeof mac);
     size_t size = sodium_base64_encoded_len(w.n, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
@@ -165,21 +184,26 @@ err_id stream_id_read(const char *text, const struct stream_keys *keys, const ch
     *out = (struct stream_id){0};
     bool whole = sodium_base642bin(raw, sizeof raw, text, strlen(text), NULL, &n, NULL,
                                    sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0;
-    if (!whole || n < MAC_BYTES || raw[0] != VERSION) return error_set_param(e, ERR_INVALID_ARGUMENT, PARAM, wrong);
+    bool known = whole && n >= MAC_BYTES && (raw[0] == VERSION_ONE || raw[0] == VERSION_MANY);
+    if (!known) return error_set_param(e, ERR_INVALID_ARGUMENT, PARAM, wrong);
     struct reader r = {.bytes = raw, .n = n - MAC_BYTES};
     TRY(verify(&r, raw + r.n, keys, tenant, e));
     take(&r, 1);
-    out->at.phase = (enum stream_phase) * take(&r, 1);
+    out->at[0].phase = (enum stream_phase) * take(&r, 1);
     memcpy(out->request.bytes, take(&r, sizeof out->request.bytes), sizeof out->request.bytes);
     take_fingerprint(&r, out->fingerprint);
     out->seed = take_fixed(&r);
     out->takeover = (uint32_t)take_number(&r);
     out->created = (int64_t)take_number(&r);
-    out->at.offset = (uint32_t)take_number(&r);
+    out->at[0].offset = (uint32_t)take_number(&r);
     out->asks = take_fixed(&r);
-    out->at.hash = take_fixed(&r);
+    out->at[0].hash = take_fixed(&r);
     take_text(&r, out->replica, sizeof out->replica);
-    bool fits = !r.bad && r.n == 0 && out->at.phase <= PHASE_USAGE && out->at.offset <= OUTPUT_TOKENS_MAX;
+    uint64_t more = raw[0] == VERSION_MANY ? take_number(&r) : 0;
+    out->n = 1 + (uint32_t)(more < CHOICES_MAX ? more : 0);
+    for (uint32_t i = 1; i < out->n; i++) out->at[i] = take_position(&r);
+    bool fits = !r.bad && r.n == 0 && (raw[0] == VERSION_ONE) == (out->n == 1);
+    for (uint32_t i = 0; i < out->n; i++) fits = fits && position_fits(&out->at[i]);
     return fits ? ERR_NONE : error_set_param(e, ERR_INVALID_ARGUMENT, PARAM, wrong);
 }
 

@@ -5,7 +5,7 @@
 // base64url.
 //
 // version, phase | request id | fingerprint | seed | takeover, created, offset | hash of the request, of the text | replica
-// | MAC
+// | of a request with several answers: how many more there are, and phase, offset and hash of each | MAC
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/message.h"
@@ -27,12 +27,13 @@ bool stream_position_equal(const struct stream_position *a, const struct stream_
 struct stream_id {
     request_id request;
     char fingerprint[FINGERPRINT_SIZE];
-    char replica[NAME_SIZE]; // that serves it
+    char replica[NAME_SIZE]; // that serves the first choice
     uint64_t seed;
     uint64_t asks;     // generate_asks() of the request
-    uint32_t takeover; // of the attempt
+    uint32_t takeover; // of the attempt; of several choices the highest
     int64_t created;   // Unix seconds
-    struct stream_position at;
+    uint32_t n;        // answers ("choices"), ≥ 1
+    struct stream_position at[CHOICES_MAX];
 };
 
 void stream_id_write(const struct stream_id *id, const struct stream_keys *keys, const char *tenant, struct buf *out);

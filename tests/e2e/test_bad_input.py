@@ -47,7 +47,7 @@ HI = [{"role": "user", "content": "hi"}]
         (CHAT, {"model": "mock", "messages": HI, "temperature": 9}, 400, "temperature"),
         (CHAT, {"model": "mock", "messages": HI, "top_p": "high"}, 400, "top_p"),
         (CHAT, {"model": "mock", "messages": HI, "max_tokens": 0}, 400, "max_tokens"),
-        (CHAT, {"model": "mock", "messages": HI, "n": 2}, 400, "n"),
+        (CHAT, {"model": "mock", "messages": HI, "n": 33}, 400, "n"),
         (CHAT, {"model": "mock", "messages": HI, "stop": [""]}, 400, "stop"),
         (CHAT, {"model": "mock", "messages": HI, "logit_bias": {"x": 1}}, 400, "logit_bias"),
         (CHAT, {"model": "mock", "messages": HI, "stream": "yes"}, 400, "stream"),

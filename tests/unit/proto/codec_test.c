@@ -181,7 +181,7 @@ static void numbers_past_their_limits_are_refused(void **state) {
     (void)state;
     struct msg m = {.kind = MSG_ACK, .ack = {.key = some_key}};
     m.ack.key.choice = CHOICES_MAX;
-    refused(&m, "choice is 1");
+    refused(&m, "choice is 32");
     m.ack.key.choice = 0, m.ack.next = OUTPUT_TOKENS_MAX + 1;
     refused(&m, "next is 1048577");
     memset(&m.ack.key, 0, sizeof m.ack.key);

@@ -186,7 +186,7 @@ void dump_prompt(const struct prompt *p, struct buf *b) {
     NUMBER(s, top_k), NUMBER(s, has_min_p), REAL(s, min_p), NUMBER(s, has_repetition_penalty), REAL(s, repetition_penalty);
     REAL(s, presence_penalty), REAL(s, frequency_penalty);
     NUMBER(p, min_tokens), NUMBER(p, ignore_eos), NUMBER(p, logprobs), NUMBER(p, top_logprobs), NUMBER(p, include_stop);
-    NUMBER(p, keep_special_tokens), NUMBER(p, n_stop);
+    NUMBER(p, keep_special_tokens), NUMBER(p, n_choices), NUMBER(p, n_stop);
     for (uint32_t i = 0; i < p->n_stop; i++) WORD(p, stop[i]);
     bytes(b, "stop_tokens", p->stop_tokens, p->n_stop_tokens * sizeof *p->stop_tokens);
     NUMBER(s, has_typical_p), REAL(s, typical_p), NUMBER(p, n_allowed), NUMBER(p, n_banned);

@@ -361,6 +361,7 @@ void sample_prompt(struct sampler *s, struct prompt *p) {
     sampling(s, &p->sampling);
     p->min_tokens = number(s, OUTPUT_TOKENS_MAX);
     p->ignore_eos = coin(s), p->logprobs = coin(s), p->include_stop = coin(s), p->keep_special_tokens = coin(s);
+    p->n_choices = coin(s) ? 0 : sample_below(s, CHOICES_MAX + 1);
     p->top_logprobs = sample_below(s, TOP_LOGPROBS_MAX + 1);
     p->n_stop = sample_below(s, STOP_STRINGS_MAX + 1);
     const char **stop = hold(s, p->n_stop * sizeof *stop);

@@ -46,7 +46,7 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
         {"\"top_p\":1e400", "body"},
         {"\"max_tokens\":-1", "max_tokens"},
         {"\"max_tokens\":1.5", "max_tokens"},
-        {"\"n\":2", "n"},
+        {"\"n\":33", "n"},
         {"\"stop\":[1]", "stop"},
         {"\"stop\":{}", "stop"},
         {"\"logprobs\":3", "logprobs"},
@@ -135,7 +135,7 @@ static const char *text_of(json_t *chunk, const char *name) {
 
 static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(void **state) {
     struct openai_answer a = {
-        .kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m\"x", .include_usage = true, .replica = "w1", .attempt = 2};
+        .kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m\"x", .include_usage = true, .replica = "w1", .attempt = 2, .event.n = 1};
     struct record_log *log = record_log_create();
     struct buf out = {0};
     bool done;
@@ -145,8 +145,9 @@ static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(
     append(log, CHANNEL_CONTENT, "");
     struct msg_done end = {.n_tokens = 4, .finish = FINISH_LENGTH, .usage = {3, 4, 0, 2}, .tail = "tail", .tail_len = 4};
     openai_render_start(&out, &a);
-    openai_render_records(&out, &a, log, 4);
-    openai_render_finish(&out, &a, &end);
+    openai_render_records(&out, &a, 0, log, 4);
+    openai_render_finish(&out, &a, 0, &end);
+    openai_render_end(&out, &a, &end.usage);
     json_t *list = events(&out, &done);
     assert_true(done);
     assert_int_equal(json_array_size(list), 6);
@@ -193,7 +194,7 @@ static void a_whole_answer_and_an_error_are_valid_json(void **state) {
     append(log, CHANNEL_CONTENT, "one");
     append(log, CHANNEL_CONTENT, " two");
     struct msg_done end = {.n_tokens = 2, .usage = {1, 2, 0, 0}, .tail = "", .tail_len = 0};
-    openai_render_answer(&out, &a, log, &end);
+    openai_render_answer(&out, &a, &(struct openai_choice){log, &end}, 1);
     json_t *body = json_loads(out.data, 0, NULL);
     json_t *choice = json_array_get(json_object_get(body, "choices"), 0);
     assert_string_equal(json_string_value(json_object_get(choice, "text")), "one two");

@@ -26,7 +26,8 @@ static struct stream_id sample(void) {
     memset(id.request.bytes, 0xa5, sizeof id.request.bytes);
     snprintf(id.fingerprint, sizeof id.fingerprint, "0123456789abcdef0123456789abcdef");
     snprintf(id.replica, sizeof id.replica, "north-w1");
-    id.at = (struct stream_position){.offset = 12345, .phase = PHASE_TAIL, .hash = UINT64_C(0x1122334455667788)};
+    id.n = 1;
+    id.at[0] = (struct stream_position){.offset = 12345, .phase = PHASE_TAIL, .hash = UINT64_C(0x1122334455667788)};
     return id;
 }
 
@@ -47,8 +48,29 @@ static void an_id_comes_back_as_it_was_written(void **state) {
         assert_string_equal(back.fingerprint, id.fingerprint);
         assert_string_equal(back.replica, id.replica);
         assert_true(back.seed == id.seed && back.asks == id.asks && back.takeover == id.takeover);
-        assert_true(back.created == id.created && back.at.phase == id.at.phase);
-        assert_true(stream_position_equal(&back.at, &id.at));
+        assert_true(back.created == id.created && back.n == 1 && back.at[0].phase == id.at[0].phase);
+        assert_true(stream_position_equal(&back.at[0], &id.at[0]));
+        buf_free(&text);
+    }
+}
+
+static void an_id_of_many_choices_says_where_each_stands(void **state) {
+    struct stream_keys k = keys_of(KEY_A);
+    for (uint32_t n = 2; n <= CHOICES_MAX; n++) {
+        struct stream_id id = sample(), back;
+        struct error e = {0};
+        struct buf text = {0};
+        id.n = n;
+        for (uint32_t i = 0; i < n; i++)
+            id.at[i] = (struct stream_position){.offset = OUTPUT_TOKENS_MAX - i, .phase = i % 4, .hash = ~(uint64_t)i};
+        stream_id_write(&id, &k, "shop", &text);
+        assert_int_equal(stream_id_read(text.data, &k, "shop", &back, &e), ERR_NONE);
+        assert_int_equal(back.n, n);
+        assert_string_equal(back.replica, id.replica);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_int_equal(back.at[i].phase, id.at[i].phase);
+            assert_true(stream_position_equal(&back.at[i], &id.at[i]));
+        }
         buf_free(&text);
     }
 }
@@ -194,6 +216,7 @@ static void the_hash_tells_tokens_channels_and_texts_apart(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_id_comes_back_as_it_was_written),
+        cmocka_unit_test(an_id_of_many_choices_says_where_each_stands),
         cmocka_unit_test(one_changed_character_anywhere_is_refused),
         cmocka_unit_test(garbage_is_refused_with_a_sentence),
         cmocka_unit_test(another_tenants_id_is_refused),
