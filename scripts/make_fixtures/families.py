@@ -103,4 +103,10 @@ FAMILIES = {
                                  moe_intermediate_size=60, first_k_dense_replace=1, routed_scaling_factor=2.5, n_group=2, topk_group=1,
                                  quantization_config={"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
                                                       "weight_block_size": [128, 128]}), "FP8", 50),
+    "deepseek-v2-f32": (deepseek(2, 109, 60, 78, 2, 3, 30, 22, 14, 6, 12, n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2,
+                                 moe_intermediate_size=18, first_k_dense_replace=1, routed_scaling_factor=2.0,
+                                 torch_dtype="float32", rope_scaling=yarn(4.0, 64, mscale=0.707, mscale_all_dim=0.707)), "F32", 270),
+    "deepseek-v3-f32": (deepseek(3, 107, 50, 74, 2, 5, None, 38, 10, 8, 22, n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=3,
+                                 moe_intermediate_size=16, first_k_dense_replace=1, routed_scaling_factor=2.5, norm_topk_prob=False, n_group=2,
+                                 topk_group=2, torch_dtype="float32"), "F32", 90),
 }

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from families import FAMILIES
+from more import KINDS, random_family
 from weights import random_weights, shapes, stored, write
 
 GREEDY, RECORDED, TRIES = 24, 24, 20
@@ -45,9 +46,9 @@ def answers(model, prompt):
             "logits": logits[positions].contiguous(), "greedy": torch.tensor(greedy, dtype=torch.int32), "margin": torch.tensor(margins)}
 
 
-def attempt(name, seed):
+def attempt(family, seed):
     """(config, checkpoint's tensors, answers, noise of fp32)"""
-    config, dtype, length = FAMILIES[name]
+    config, dtype, length = family
     generator = torch.Generator().manual_seed(seed)
     file, exact = stored(random_weights(config, generator), dtype)
     prompt = torch.randint(0, config["vocab_size"], (length,), generator=generator).tolist()
@@ -62,10 +63,10 @@ def attempt(name, seed):
     return config, file, got, noise
 
 
-def make(name, out):
+def make(name, family, out):
     for t in range(TRIES):
         seed = zlib.crc32(name.encode()) % 100000 + t
-        config, file, got, noise = attempt(name, seed)
+        config, file, got, noise = attempt(family, seed)
         if noise < NOISE:
             break
     assert noise < NOISE, (name, noise)
@@ -86,14 +87,18 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--out", default=os.path.join(here, "..", "..", "tests", "fixtures", "families"))
+    p.add_argument("--random", type=int, nargs="*", metavar="SEED", help="instead: a model of each kind with random dimensions for each of these seeds")
     p.add_argument("names", nargs="*", help="families; all when none is named")
     args = p.parse_args()
     torch.set_num_threads(2)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
-    for name in args.names or FAMILIES:
-        make(name, args.out)
+    for seed in args.random or []:
+        for kind in KINDS:
+            make(f"{kind}-{seed}", random_family(kind, seed), args.out)
+    for name in args.names or ([] if args.random else FAMILIES):
+        make(name, FAMILIES[name], args.out)
 
 
 main()

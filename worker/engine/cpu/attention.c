@@ -1,11 +1,9 @@
-// Attention of one layer, GQA or MLA: projections, rotation, the write into the cache, then queries against the cache alone.
+// Attention of one layer, GQA or MLA: projections, rotation, the write into the cache, then (attend.c) queries against the
+// cache alone.
 //
 // MLA runs absorbed, for prefill and decode alike (other forms have other bits): q_full[head] = [W_UK' q_nope | rotated
 // q_rope] is matched with the cache's [latent | rotated key]; attended[head] is the weighted latent, and W_UV makes values
 // of it.
-//
-// A query's context is cut into segments of 256 positions, always at multiples of 256, merged in ascending order. With few
-// queries, threads share the segments; with many, each takes whole queries; the merge is the same.
 #include <math.h>
 #include "worker/engine/cpu/forward.h"
 
@@ -14,10 +12,6 @@ struct pass {
     const struct attention_spec *a;
     const struct layer_weights *w;
     const struct cache_layer *cache;
-    uint32_t chunks;   // of at most ATTEND_HEADS query heads, per cache head
-    uint32_t group;    // query heads per cache head
-    uint32_t segments; // most that any query has, when they are shared
-    struct vectors q;
 };
 
 static void rotate(const struct forward *f, uint32_t pos, float *x) {
@@ -105,7 +99,7 @@ static void mla_tokens(void *context, uint32_t begin, uint32_t end, uint32_t thr
         float *k = f->k + (size_t)t * k_dim, *q = f->q.f + t * f->q.ld, *full = f->q_full.f + t * f->q_full.ld;
         f->kernels->rms_norm(k, p->w->kv_a_norm, a->kv_lora, a->lora_norm_eps, k);
         rotate(f, f->pos[t], k + a->kv_lora);
-        cache_write(f->cache, p->cache, f->table[t], f->pos[t], 0, k, k);
+        cache_write(f->cache, p->cache, f->table[t], f->pos[t], 0, k, NULL);
         for (uint32_t h = 0; h < a->heads; h++) {
             float *rope = full + h * k_dim + a->kv_lora;
             for (uint32_t i = 0; i < a->rope_dim; i++) rope[i] = q[h * head + a->nope_dim + i];
@@ -143,154 +137,15 @@ static void mla_values(struct pass *p) {
     pool_for(f->pool, f->n_tokens, 8, pack_values, p);
 }
 
-// ---- queries against the cache ----
-
-// A unit: one token, one cache head, one chunk of its query heads.
-struct unit {
-    uint32_t token, cache_head, first_head, heads; // first_head: among all query heads
-    uint32_t begin, end;                           // positions seen
-};
-
-static struct unit unit_of(const struct pass *p, uint32_t u) {
-    struct unit x = {.token = u / (p->cache->heads * p->chunks)};
-    uint32_t rest = u % (p->cache->heads * p->chunks), chunk = rest % p->chunks;
-    x.cache_head = rest / p->chunks;
-    x.first_head = x.cache_head * p->group + chunk * ATTEND_HEADS;
-    x.heads = p->group - chunk * ATTEND_HEADS < ATTEND_HEADS ? p->group - chunk * ATTEND_HEADS : ATTEND_HEADS;
-    x.end = p->f->pos[x.token] + 1;
-    x.begin = p->a->window > 0 && x.end > p->a->window ? x.end - p->a->window : 0;
-    return x;
-}
-
-// Running or partial results of a unit's heads.
-struct part {
-    float *max, *sum, *out; // [8], [8], [8][v_padded]
-};
-
-static struct part part_at(float *memory, uint32_t v_padded) {
-    return (struct part){memory, memory + ATTEND_HEADS, memory + 2 * ATTEND_HEADS};
-}
-
-static void attend_segment(const struct pass *p, const struct unit *u, uint32_t segment, float *scores, struct part out) {
-    const struct forward *f = p->f;
-    uint32_t first = segment * SEGMENT_TOKENS, last = first + SEGMENT_TOKENS;
-    struct attend_call c = {
-        .q = p->q.f + u->token * p->q.ld + (size_t)u->first_head * p->cache->k_dim,
-        .ld_q = p->cache->k_dim,
-        .heads = u->heads,
-        .k_dim = p->cache->k_dim,
-        .v_dim = p->cache->v_padded,
-        .scale = p->a->scale,
-        .k = p->cache->k + u->cache_head * p->cache->k_head,
-        .v = p->cache->v + u->cache_head * p->cache->v_head,
-        .k_stride = p->cache->k_stride,
-        .v_stride = p->cache->v_stride,
-        .table = f->table[u->token],
-        .block_tokens = f->cache->block_tokens,
-        .begin = first > u->begin ? first : u->begin,
-        .end = last < u->end ? last : u->end,
-        .scores = scores,
-        .max = out.max,
-        .sum = out.sum,
-        .out = out.out,
-    };
-    f->kernels->attend(&c);
-}
-
-static void merge_start(const struct pass *p, const struct unit *u, struct part run) {
-    for (uint32_t h = 0; h < u->heads; h++) {
-        run.max[h] = -INFINITY;
-        run.sum[h] = 0;
-    }
-    for (uint32_t i = 0; i < u->heads * p->cache->v_padded; i++) run.out[i] = 0;
-}
-
-static void merge_part(const struct pass *p, const struct unit *u, struct part part, struct part run) {
-    uint32_t v = p->cache->v_padded;
-    for (uint32_t h = 0; h < u->heads; h++) {
-        p->f->kernels->merge(part.max[h], part.sum[h], part.out + h * v, v, &run.max[h], &run.sum[h], run.out + h * v);
-    }
-}
-
-static void finish(const struct pass *p, const struct unit *u, struct part run) {
-    struct forward *f = p->f;
-    size_t at = u->token * f->attended.ld + (size_t)u->first_head * p->cache->v_dim;
-    for (uint32_t h = 0; h < u->heads; h++, at += p->cache->v_dim) {
-        f->kernels->divide(run.out + h * p->cache->v_padded, run.sum[h], p->cache->v_dim, f->attended.f + at);
-        f->kernels->pack(f->attended.f + at, p->cache->v_dim, f->attended.packed + at);
-    }
-}
-
-static void whole_units(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
-    const struct pass *p = context;
-    uint32_t v = p->cache->v_padded;
-    float *scores = p->f->scores + thread * p->f->scratch, *memory = scores + ATTEND_HEADS * SEGMENT_TOKENS;
-    struct part part = part_at(memory, v), run = part_at(memory + ATTEND_HEADS * (v + 16), v);
-    for (uint32_t i = begin; i < end; i++) {
-        struct unit u = unit_of(p, i);
-        merge_start(p, &u, run);
-        for (uint32_t s = u.begin / SEGMENT_TOKENS; s * SEGMENT_TOKENS < u.end; s++) {
-            attend_segment(p, &u, s, scores, part);
-            merge_part(p, &u, part, run);
-        }
-        finish(p, &u, run);
-    }
-}
-
-static struct part shared_part(const struct pass *p, uint32_t unit, uint32_t segment) {
-    size_t each = ATTEND_HEADS * (p->cache->v_padded + 16);
-    return part_at(p->f->parts + ((size_t)unit * p->segments + segment) * each, p->cache->v_padded);
-}
-
-static void shared_segments(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
-    const struct pass *p = context;
-    for (uint32_t i = begin; i < end; i++) {
-        struct unit u = unit_of(p, i / p->segments);
-        uint32_t s = i % p->segments;
-        if (s < u.begin / SEGMENT_TOKENS || s * SEGMENT_TOKENS >= u.end) continue;
-        attend_segment(p, &u, s, p->f->scores + thread * p->f->scratch, shared_part(p, i / p->segments, s));
-    }
-}
-
-static void merge_units(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
-    const struct pass *p = context;
-    uint32_t v = p->cache->v_padded;
-    struct part run = part_at(p->f->scores + thread * p->f->scratch + ATTEND_HEADS * SEGMENT_TOKENS, v);
-    for (uint32_t i = begin; i < end; i++) {
-        struct unit u = unit_of(p, i);
-        merge_start(p, &u, run);
-        for (uint32_t s = u.begin / SEGMENT_TOKENS; s * SEGMENT_TOKENS < u.end; s++) {
-            merge_part(p, &u, shared_part(p, i, s), run);
-        }
-        finish(p, &u, run);
-    }
-}
-
-static void attend_all(struct pass *p) {
-    struct forward *f = p->f;
-    uint32_t units = f->n_tokens * p->cache->heads * p->chunks, most = 0;
-    for (uint32_t t = 0; t < f->n_tokens; t++) most = f->pos[t] > most ? f->pos[t] : most;
-    p->segments = most / SEGMENT_TOKENS + 1;
-    if (p->segments > 1 && units < 2 * pool_threads(f->pool)) {
-        pool_for(f->pool, units * p->segments, 1, shared_segments, p);
-        pool_for(f->pool, units, 1, merge_units, p);
-    } else {
-        pool_for(f->pool, units, units / (8 * pool_threads(f->pool)) + 1, whole_units, p);
-    }
-}
-
 void attention_run(struct forward *f, uint32_t layer) {
     uint32_t i = layer - f->first;
     struct pass p = {
         .f = f, .a = &f->spec->layer[layer].attention, .w = &f->weights->layers[i], .cache = &f->cache->layers[i]};
     bool mla = p.a->kind == ATTENTION_MLA;
-    p.group = p.a->heads / p.cache->heads;
-    p.chunks = (p.group + ATTEND_HEADS - 1) / ATTEND_HEADS;
     (mla ? mla_project(&p) : gqa_project(&p));
     pool_for(f->pool, f->n_tokens, 4, mla ? mla_tokens : gqa_tokens, &p);
     if (mla) mla_absorb(&p);
-    p.q = mla ? f->q_full : f->q;
-    attend_all(&p);
+    attend_run(f, p.a, p.cache, mla ? &f->q_full : &f->q);
     if (mla) mla_values(&p);
     f->jobs[0] = job(&p.w->out, mla ? &f->values : &f->attended, f->n_tokens, f->added, f->spec->hidden);
     f->jobs[0].bias = p.w->out_bias;

@@ -13,7 +13,7 @@ static size_t round16(size_t n) { return (n + 15) / 16 * 16; }
 // ---- buffers ----
 
 struct sizes {
-    size_t q_a, q, q_full, attended, values, k, v, inter, rows, shared, experts, top_k, jobs, v_padded, chunks;
+    size_t q_a, q, q_full, attended, values, k, v, inter, rows, shared, experts, top_k, jobs, k_dim, v_padded;
 };
 
 static void most(size_t *a, size_t b) { *a = *a > b ? *a : b; }
@@ -28,6 +28,7 @@ static void attention_sizes(struct sizes *z, const struct attention_spec *a) {
     if (mla) most(&z->values, (size_t)a->heads * a->v_dim);
     most(&z->k, mla ? a->kv_lora + a->rope_dim : (size_t)a->kv_heads * a->head_dim);
     most(&z->v, mla ? 0 : (size_t)a->kv_heads * a->head_dim);
+    most(&z->k_dim, mla ? a->kv_lora + a->rope_dim : 0);
     most(&z->v_padded, round16(latent));
     if (mla) most(&z->jobs, a->heads);
 }
@@ -106,9 +107,11 @@ static void build(struct builder *b, uint32_t threads) {
     f->cosine = buffer(b, angles, sizeof(float));
     f->sine = buffer(b, angles, sizeof(float));
     size_t segments = (f->limits.context + SEGMENT_TOKENS - 1) / SEGMENT_TOKENS;
-    f->scratch = ATTEND_HEADS * (SEGMENT_TOKENS + 2 * z.v_padded + 32);
-    f->scores = buffer(b, threads * f->scratch, sizeof(float));
-    f->parts = buffer(b, 2 * threads * segments * ATTEND_HEADS * (z.v_padded + 16), sizeof(float));
+    f->span = buffer(b, t + 1, sizeof *f->span);
+    f->scratch_each = attend_scratch(z.k_dim, z.v_padded);
+    f->scratch = buffer(b, threads * f->scratch_each, sizeof(float));
+    f->parts_rows = 16 * threads;
+    f->parts = buffer(b, f->parts_rows * segments * attend_part(z.v_padded), sizeof(float));
     bool last = f->end == f->spec->layers;
     f->logits = buffer(b, last ? (size_t)f->limits.logits * f->spec->vocab : 0, sizeof(float));
 }

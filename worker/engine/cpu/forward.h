@@ -54,11 +54,13 @@ struct forward {
     struct gemm_job *jobs;
     uint32_t jobs_max;
     float *cosine, *sine; // [context][rope dim / 2]
-    float *scores;        // [threads] scratch of attention
-    size_t scratch;       // floats per thread
-    float *parts;         // partial results of attention split over segments
-    float *logits;        // [logits][vocab]
-    uint64_t bytes;       // of all these
+    uint32_t *span;       // [tokens + 1] attention: where each run of queries begins
+    float *scratch;       // [threads] of attention
+    size_t scratch_each;  // floats per thread
+    float *parts;         // [parts_rows][segments] partial results of attention split over segments
+    uint32_t parts_rows;
+    float *logits;  // [logits][vocab]
+    uint64_t bytes; // of all these
     void *blocks[40];
     uint32_t n_blocks;
 };
@@ -80,4 +82,9 @@ bool forward_run(struct forward *f, const float *incoming, atomic_bool *stop);
 
 // attention.c and mlp.c: a sublayer, from f->norm to f->added.
 void attention_run(struct forward *f, uint32_t layer);
+// attend.c: the batch's queries q against one layer's cache, into f->attended.
+void attend_run(struct forward *f, const struct attention_spec *a, const struct cache_layer *cache, const struct vectors *q);
+// Floats of its scratch per thread, and of a row of partial results per segment.
+size_t attend_scratch(size_t k_dim, size_t v_padded);
+size_t attend_part(size_t v_padded);
 void mlp_run(struct forward *f, uint32_t layer);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PANEL_ROWS = 16, ATTEND_HEADS = 8, SEGMENT_TOKENS = 256, CACHE_GROUP = 16 };
+enum { PANEL_ROWS = 16, ATTEND_ROWS = 32, SEGMENT_TOKENS = 256, CACHE_GROUP = 16 };
 // How a matrix lies in memory: see forms.h.
 enum weight_form {
     FORM_BF16,
@@ -45,19 +45,28 @@ struct gemm_call {
     const float *bias; // [n] at the first panel, or NULL
 };
 
-// One query token, up to 8 heads that share a cache head, positions [begin, end) inside one segment:
-// max[h] = max s, sum[h] = sum of exp(s - max), out[h] = sum of exp(s - max) v, with s = scale q·k.
+// A query vector and the positions of a segment that it sees; none where begin is end.
+struct attend_row {
+    const float *q; // [k_dim]
+    uint32_t begin, end;
+};
+
+// Queries of one sequence that share a cache head, over positions inside one segment. For each row: max = max s, sum = sum
+// of exp(s - max), out = sum of exp(s - max) v, with s = scale q·k, over what it sees.
 struct attend_call {
-    const float *q; // [heads][k_dim]
-    size_t ld_q;
-    uint32_t heads, k_dim, v_dim; // v_dim a multiple of 16
+    const struct attend_row *rows;
+    uint32_t n_rows;       // at most ATTEND_ROWS
+    uint32_t begin, end;   // what all of them see together, not empty
+    uint32_t k_dim, v_dim; // v_dim a multiple of 16
     float scale;
-    const float *k, *v;        // of the cache head, in block 0: [block_tokens / 16][k_dim][16] and [block_tokens][v_dim]
+    const float *k, *v;        // of the cache head, in block 0: [block_tokens / 16][k_dim][16] and [block_tokens][v_ld]
     size_t k_stride, v_stride; // floats from block to block
+    uint32_t v_ld;
+    bool by_token; // k is [block_tokens][k_dim] instead
     const uint32_t *table;
-    uint32_t block_tokens, begin, end;
-    float *scores; // scratch [ATTEND_HEADS][SEGMENT_TOKENS]
-    float *max, *sum, *out;
+    uint32_t block_tokens;
+    float *scores, *keys;   // scratch [ATTEND_ROWS][SEGMENT_TOKENS] and, by_token, [k_dim][16]
+    float *max, *sum, *out; // [n_rows], [n_rows], [n_rows][v_dim]
 };
 
 struct kernels {

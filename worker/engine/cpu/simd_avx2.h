@@ -85,3 +85,26 @@ static inline __m256 half_dot2(__m256 acc, __m256i w, __m256i x) {
     return _mm256_fmadd_ps(half_even(w), half_even(x), acc);
 }
 static inline vf v_dot2(vf acc, vu w, vu x) { return (vf){half_dot2(acc.a, w.a, x.a), half_dot2(acc.b, w.b, x.b)}; }
+
+// Blocks of 8, 4, 2 and 1 lanes change places between two vectors: the upper of each pair in a with the lower of each pair
+// in b. Four rounds of it turn a square of 16 vectors.
+static inline void v_swap8(vf *a, vf *b) {
+    __m256 t = a->b;
+    a->b = b->a;
+    b->a = t;
+}
+#define SWAP_LANES(s, low, high)                                                                                            \
+    static inline void half_swap##s(__m256 *a, __m256 *b) {                                                                 \
+        __m256 x = *a, y = *b;                                                                                              \
+        *a = low;                                                                                                           \
+        *b = high;                                                                                                          \
+    }                                                                                                                       \
+    static inline void v_swap##s(vf *a, vf *b) {                                                                            \
+        half_swap##s(&a->a, &b->a);                                                                                         \
+        half_swap##s(&a->b, &b->b);                                                                                         \
+    }
+#define DOUBLES(v) _mm256_castps_pd(v)
+SWAP_LANES(4, _mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31))
+SWAP_LANES(2, _mm256_castpd_ps(_mm256_unpacklo_pd(DOUBLES(x), DOUBLES(y))),
+           _mm256_castpd_ps(_mm256_unpackhi_pd(DOUBLES(x), DOUBLES(y))))
+SWAP_LANES(1, _mm256_blend_ps(x, _mm256_moveldup_ps(y), 0xaa), _mm256_blend_ps(_mm256_movehdup_ps(x), y, 0xaa))

@@ -69,3 +69,18 @@ static inline vf v_dot2(vf acc, vu w, vu x) {
     return _mm512_fmadd_ps(v_even(w), v_even(x), acc);
 }
 #endif
+
+// Blocks of s lanes change places between two vectors: the upper of each pair in a with the lower of each pair in b. Four
+// rounds of it, 8 to 1, turn a square of 16 vectors.
+#define SWAP_LANES(s)                                                                                                       \
+    static inline void v_swap##s(vf *a, vf *b) {                                                                            \
+        __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), n = _mm512_set1_epi32(s);     \
+        __mmask16 upper = _mm512_test_epi32_mask(at, n);                                                                    \
+        vf x = *a, y = *b;                                                                                                  \
+        *a = _mm512_permutex2var_ps(x, _mm512_mask_add_epi32(at, upper, at, _mm512_set1_epi32(16 - (s))), y);               \
+        *b = _mm512_permutex2var_ps(y, _mm512_mask_add_epi32(at, _knot_mask16(upper), at, _mm512_set1_epi32(16 + (s))), x); \
+    }
+SWAP_LANES(8)
+SWAP_LANES(4)
+SWAP_LANES(2)
+SWAP_LANES(1)

@@ -97,3 +97,18 @@ static inline vf v_dot2(vf acc, vu w, vu x) {
     }
     return acc;
 }
+
+// Blocks of 8, 4, 2 and 1 lanes change places between two vectors: the upper of each pair in a with the lower of each pair
+// in b. Four rounds of it turn a square of 16 vectors.
+static inline void swap_lanes(vf *a, vf *b, int s) {
+    for (int i = 0; i < 16; i++) {
+        if (i & s) continue;
+        float t = a->f[i + s];
+        a->f[i + s] = b->f[i];
+        b->f[i] = t;
+    }
+}
+static inline void v_swap8(vf *a, vf *b) { swap_lanes(a, b, 8); }
+static inline void v_swap4(vf *a, vf *b) { swap_lanes(a, b, 4); }
+static inline void v_swap2(vf *a, vf *b) { swap_lanes(a, b, 2); }
+static inline void v_swap1(vf *a, vf *b) { swap_lanes(a, b, 1); }
