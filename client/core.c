@@ -32,9 +32,9 @@ void call_fini(struct call *c) {
     *c = (struct call){0};
 }
 
-struct call *core_find(struct client_core *core, const request_id *id) {
+struct call *core_find(struct client_core *core, const struct stream_key *key) {
     for (struct call *c = core->calls; c; c = c->next)
-        if (request_id_equal(&c->request.key.request, id)) return c;
+        if (stream_key_equal(&c->request.key, key)) return c;
     return NULL;
 }
 
@@ -243,9 +243,9 @@ static void on_hello(struct client_core *core, int router, const struct msg_hell
 
 // NULL when this router is not the one that serves it now.
 static struct call *placed_on(struct client_core *core, int router, const struct stream_key *key) {
-    struct call *c = core_find(core, &key->request);
+    struct call *c = core_find(core, key);
     bool ours = c && c->state == CALL_PLACED && c->router == router && c->placed_on == core->routers[router].incarnation;
-    return ours && key->choice == c->request.key.choice ? c : NULL;
+    return ours ? c : NULL;
 }
 
 // Follows the router to a later attempt; false: the message is of an earlier one.

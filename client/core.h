@@ -94,7 +94,7 @@ void core_begin(struct client_core *core, struct call *c, ms_t now);
 // Ends it as failed, and tells its router.
 void core_cancel(struct client_core *core, struct call *c, const struct error *why, ms_t now);
 void core_notice(struct client_core *core, int router, const struct msg_notice *notice, ms_t now);
-void core_query(struct client_core *core, int router, ms_t now);        // asks a greeted router for its view
-struct call *core_find(struct client_core *core, const request_id *id); // NULL: none
+void core_query(struct client_core *core, int router, ms_t now);                // asks a greeted router for its view
+struct call *core_find(struct client_core *core, const struct stream_key *key); // NULL: none
 // Does what is due. Returns when to call again at the latest. Afterwards routers[i].dead says which to dial again.
 ms_t core_tick(struct client_core *core, ms_t now);

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ static void send_message(void *ctx, link_id link, const struct msg *m) {
 
 static void call_changed(void *ctx, struct call *c) {
     (void)ctx;
-    pthread_cond_broadcast(&((struct ticket *)c)->changed);
+    call_note(((struct ticket *)c)->of);
 }
 
 static void cluster_came(void *ctx, int router, const struct msg_cluster *m) {
@@ -259,6 +260,12 @@ int shoal_open(const struct shoal_options *options, struct shoal **out, struct s
     CHECK(uv_async_init(&s->loop, &s->wake, on_wake) == 0 && uv_timer_init(&s->loop, &s->timer) == 0);
     s->wake.data = s->timer.data = s;
     init_waits(s);
+    s->ready_tail = &s->ready;
+    s->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (s->event_fd < 0) {
+        error_set(&e, ERR_SYSTEM, "cannot make an event descriptor: too many files are open");
+        goto fail_dial;
+    }
     TRY_GOTO(keys_open(&all, s, &e), fail_dial);
     TRY_GOTO(dial_all(s, &e), fail_dial);
     if (pthread_create(&s->thread, NULL, run_loop, s) != 0) {
@@ -272,6 +279,7 @@ fail_dial:
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
     fini_waits(s);
+    if (s->event_fd >= 0) close(s->event_fd);
 fail_options:
     free(s);
     return failure_set(why, &e, 0);
@@ -287,6 +295,9 @@ void shoal_close(struct shoal *s) {
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->thread, NULL);
     CHECK(uv_loop_close(&s->loop) == 0);
+    calls_forget(s);
+    teller_free(&s->teller);
+    close(s->event_fd);
     for (uint32_t i = 0; i < ROUTERS_MAX; i++) shoal_cluster_free(s->views[i]);
     codec_arena_free(&s->arena);
     buf_free(&s->out);

@@ -74,6 +74,7 @@ static err_id write_body(const struct shoal_request *r, struct buf *body, struct
         .allowed = r->allowed_tokens,
         .n_banned = r->n_banned_tokens,
         .banned = r->banned_tokens,
+        .n_choices = r->n > 1 ? r->n : 0,
     };
     TRY(read_content(r, &p, e));
     read_sampling(r, &p.sampling);
@@ -100,6 +101,8 @@ err_id request_read(const struct shoal_request *r, const char *tenant, struct bu
     if (r->max_tokens > OUTPUT_TOKENS_MAX)
         return error_set_param(e, ERR_INVALID_ARGUMENT, "max_tokens", "max_tokens is %u; at most %d are allowed",
                                r->max_tokens, OUTPUT_TOKENS_MAX);
+    if (r->n > CHOICES_MAX)
+        return error_set_param(e, ERR_INVALID_ARGUMENT, "n", "n is %u; at most %d answers are made", r->n, CHOICES_MAX);
     if (r->request_id == NULL) {
         draw_random(&out->key.request, sizeof out->key.request);
     } else if (!request_id_parse(r->request_id, &out->key.request)) {

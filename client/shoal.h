@@ -46,15 +46,14 @@ struct shoal_options {
     // Encrypted links (CURVE). Both or neither; without them routers must be on loopback or unix addresses.
     const char *key; // path of this client's certificate, as `shoal keygen` makes it; its secret half lies beside it. It,
                      // and not `tenant`, says whose requests these are
-    const char
-        *server_key; // the routers' public certificates: paths, or keys of 40 characters, separated by commas; at most 16
+    const char *server_key;  // the routers' public certificates: paths, or keys of 40 characters, separated by commas
     bool plaintext_anywhere; // without keys: routers may be on other machines, and everybody on the way can read along
 };
 
 // Starts the handle's thread; connections are made behind the scenes, also after failures. 0, or -1 with *why (may be NULL):
 // the options are not valid, or the system refused.
 int shoal_open(const struct shoal_options *options, struct shoal **out, struct shoal_failure *why);
-// Ends everything: calls in progress fail as cancelled. No other call may begin during or after it. NULL is fine.
+// Calls in progress fail as cancelled, those of shoal_start without another word. No call may begin during it. NULL is fine.
 void shoal_close(struct shoal *s);
 
 struct shoal_logit_bias {
@@ -92,6 +91,7 @@ struct shoal_request {
     float typical_p;                                // NAN: the model's default
     const uint32_t *allowed_tokens, *banned_tokens; // at most 300 each
     uint32_t n_allowed_tokens, n_banned_tokens;     // n_allowed_tokens 0: all are
+    uint32_t n;                                     // answers ("choices"), at most 32; 0: 1
 };
 #define SHOAL_REQUEST_INIT                                                                                                  \
     {                                                                                                                       \
@@ -99,6 +99,7 @@ struct shoal_request {
         .top_k = INT32_MIN, .typical_p = NAN                                                                                \
     }
 
+// Each choice has events of its own: they are in order within a choice, and choices come as they come.
 enum shoal_event_kind {
     SHOAL_ACCEPTED, // a replica has it; again when another one has taken over since (a slow caller hears of the last one)
     SHOAL_TOKEN,    // one token, in order, each offset once
@@ -140,14 +141,29 @@ struct shoal_event {
     uint32_t restored_tokens; // after a move: loaded from a checkpoint instead of computed again
     // FAILED
     const struct shoal_failure *failure;
+    uint32_t choice; // 0 to n − 1
+    bool last;       // DONE or FAILED of the last choice: nothing follows
 };
 
-// Called on the thread that called shoal_generate. Pointers in the event are valid until it returns. false: cancel.
+// Called on the thread that called shoal_generate or shoal_dispatch. Pointers in the event are valid until it returns.
+// false: cancel, all choices.
 typedef bool (*shoal_on_event)(void *ctx, const struct shoal_event *event);
 
-// Asks, and blocks until the answer has ended. 0 after SHOAL_DONE; -1 after SHOAL_FAILED (also in *why, which may be NULL).
+// Asks, and blocks until all choices have ended. 0 after SHOAL_DONE of each; -1 after a SHOAL_FAILED (the first is also in
+// *why, which may be NULL).
 int shoal_generate(struct shoal *s, const struct shoal_request *r, shoal_on_event on_event, void *ctx,
                    struct shoal_failure *why);
+// ---- in an event loop: begin any number of calls, poll the descriptor, dispatch when it is readable. One thread at a time.
+// Asks, and returns at once. 0: on_event is called from shoal_dispatch until an event with `last`. -1 with *why: it will not
+// be called.
+int shoal_start(struct shoal *s, const struct shoal_request *r, shoal_on_event on_event, void *ctx,
+                struct shoal_failure *why);
+// Readable while a call of shoal_start has news. Never read or close it.
+int shoal_fd(const struct shoal *s);
+// Tells all news of calls of shoal_start; never waits. Returns how many of them are still in progress. on_event may start
+// calls and cancel them, but not dispatch or close.
+uint32_t shoal_dispatch(struct shoal *s);
+
 // Ends a call in progress on another thread: it fails as cancelled at once. false: there is no such call.
 bool shoal_cancel(struct shoal *s, const char *request_id);
 // Draws a request id, for those who want to know it before they ask.

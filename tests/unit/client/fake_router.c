@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { PER_MESSAGE = 2, PEERS = 8, STREAMS = 8 };
+enum { PER_MESSAGE = 2, PEERS = 8, STREAMS = 1024 };
 
 struct fake_stream {
     struct stream_key key;
