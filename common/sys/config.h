@@ -86,6 +86,11 @@ struct config_tenant {
     uint32_t n_models;                  // 0: all
 };
 
+enum config_prefix_cache { CONFIG_PREFIX_SHARED, CONFIG_PREFIX_TENANT, CONFIG_PREFIX_OFF };
+struct config_serving { // how workers compute
+    enum config_prefix_cache prefix_cache;
+};
+
 struct config_spot {   // machines that are taken away
     uint32_t drain_ms; // from SIGTERM to the end; 0: as long as it takes
     char checkpoint_dir[CONFIG_PATH_SIZE];
@@ -112,6 +117,7 @@ struct cluster_config {
     uint32_t n_tenants;
     struct config_limits limits;
     struct config_timers timers;
+    struct config_serving serving;
     struct config_spot spot;
     struct config_log log;
 };

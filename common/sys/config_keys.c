@@ -9,6 +9,7 @@ static const char *const formats[] = {"kv", "json", NULL};
 static const char *const curve[] = {"off", "required", NULL};
 static const char *const plaintext[] = {"loopback", "anywhere", NULL};
 static const char *const metrics[] = {"keyed", "open", NULL};
+static const char *const prefix_cache[] = {"shared", "tenant", "off", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
 #define AT(member)          .offset = offsetof(struct cluster_config, member)
@@ -127,6 +128,10 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "Time that an HTTP connection may wait between requests."},
     {"timers.http_stall", CONFIG_DURATION, "60s", 100 * MS, HOUR, AT(timers.stall_ms),
      .help = "Time that a client may take no bytes that wait for it."},
+
+    {"serving.prefix_cache", CONFIG_WORD, "shared", .words = prefix_cache, AT(serving.prefix_cache),
+     .help = "Requests that begin with the same tokens compute them once on a worker. shared: of all tenants, who can tell "
+             "from a first token's time what others asked. tenant: only of the same tenant. off: none."},
 
     {"spot.drain", CONFIG_DURATION, "0", 0, 24 * HOUR, AT(spot.drain_ms),
      .help = "Time from SIGTERM until a worker is gone: what can't end by then is handed over. 0: it finishes what runs."},

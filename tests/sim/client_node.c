@@ -89,6 +89,7 @@ static void send_generate(struct client_node *n, struct client_stream *s, uint32
                                .max_tokens = r->max_tokens,
                                .prompt_bytes = r->prompt_tokens * 4,
                                .keep = r->keep,
+                               .priority = request_priority(r),
                                .body = body};
     g->attempt.takeover = s->moves;
     g->body_len = request_body(r, body);

@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 
+// One in ten is above the others, one below.
+int32_t request_priority(const struct request *r) { return r->number % 10 == 0 ? 3 : r->number % 10 == 1 ? -3 : 0; }
+
 uint32_t request_prompt_token(const struct request *r, uint32_t index) {
     uint64_t of = index < r->prefix_tokens ? r->family : (uint64_t)r->number + 1000000;
     return (uint32_t)(hash_mix(of << 20 | index) >> 34);

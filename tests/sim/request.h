@@ -34,6 +34,7 @@ struct request {
 
 enum { BODY_BYTES = 16, REQUEST_MODELS_MAX = 2, MAX_TOKENS_DEFAULT = 64 };
 
+int32_t request_priority(const struct request *r);
 uint32_t request_prompt_token(const struct request *r, uint32_t index);
 // The body that clients send, and the number that a worker's shell reads from it; false: not a body, or not intact.
 size_t request_body(const struct request *r, uint8_t out[BODY_BYTES + 255]);

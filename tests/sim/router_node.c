@@ -175,6 +175,7 @@ static void submit(struct world *w, void *ctx, uint64_t number) {
                              .max_tokens = r->max_tokens,
                              .prompt_bytes = r->prompt_tokens * 4,
                              .keep = r->keep,
+                             .priority = request_priority(r),
                              .body = body};
     g.body_len = request_body(r, body);
     request_model(r, g.model);

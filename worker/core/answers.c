@@ -106,6 +106,7 @@ void answer_finish(struct worker_core *core, struct stream *s, enum finish finis
     done.usage.prompt_tokens = s->prompt_tokens;
     done.usage.completion_tokens = done.n_tokens;
     done.usage.reasoning_tokens = s->reasoning_tokens;
+    done.usage.cached_tokens = s->seq.cached < s->prompt_tokens ? s->seq.cached : s->prompt_tokens;
     done.usage.restored_tokens = s->restored_tokens;
     if (whole) core->hooks.tail(core->hooks.ctx, s->user, &done.tail_channel, &done.tail, &done.tail_len);
     snprintf(done.replica, sizeof done.replica, "%s", core->options.name);
@@ -162,6 +163,7 @@ void answer_token(struct worker_core *core, struct stream *s, const struct worke
         MARK(token_is_nan);
         struct error e = {0};
         core->counters.numeric_errors++;
+        scheduler_poisoned(&core->scheduler, &s->seq);
         error_set(&e, ERR_NUMERIC, "the model produced values that are not numbers at token %u of the answer",
                   record_log_count(s->log));
         answer_finish(core, s, FINISH_ERROR, &e);

@@ -12,9 +12,13 @@ void worker_core_counters(const struct worker_core *core, struct worker_counters
     out->preemptions = sched->preemptions;
     out->steps = sched->steps;
     out->restored_tokens = sched->restored_tokens;
+    out->cached_tokens = sched->cached_tokens;
+    out->blocks_kept = sched->blocks.n_kept;
+    out->blocks_held_most = sched->blocks.held_most;
+    out->evictions = sched->blocks.evictions;
     out->streams = core->streams.n_known;
     out->running = sched->n_running + sched->n_leaving;
-    out->waiting = sched->n_waiting;
+    out->waiting = sched->waiting.n;
     out->preparing = core->streams.n_preparing;
     out->plans_in_flight = sched->n_plans;
     out->blocks_free = sched->blocks.n_free;

@@ -3,6 +3,7 @@
 #include "worker/core/core.h"
 
 #include "common/base/check.h"
+#include "common/base/hash.h"
 #include "common/base/mark.h"
 
 #include <string.h>
@@ -79,7 +80,7 @@ static err_id check_target(const struct worker_core *core, const struct msg_gene
 
 // A stream that a free slot waits for is not in the queue.
 static err_id check_room(const struct worker_core *core, struct error *e) {
-    uint64_t queued = (uint64_t)core->streams.n_preparing + core->scheduler.n_waiting;
+    uint64_t queued = (uint64_t)core->streams.n_preparing + core->scheduler.waiting.n;
     uint32_t taken = core->scheduler.n_running + core->scheduler.n_leaving, slots = core->options.max_seqs;
     if (queued < (uint64_t)core->options.queue_max + (taken < slots ? slots - taken : 0)) return ERR_NONE;
     return error_set(e, ERR_OVERLOADED, "the queue of %s is full (%u streams)", core->options.name, core->options.queue_max);
@@ -95,6 +96,8 @@ static void start(struct worker_core *core, struct link *link, const struct msg_
     while (streams_kept(&core->streams) >= STREAMS_KEPT_MAX) answer_drop(core, streams_oldest_kept(&core->streams));
     struct stream *s = streams_add(&core->streams, &g->key, &g->attempt, link->id, &g->records);
     s->request = generate_asks(g);
+    s->tenant = hash_bytes(g->tenant, strlen(g->tenant), core->options.prefix_salt);
+    s->priority = g->priority;
     float per_token = core->options.info.bytes_per_token > 0 ? core->options.info.bytes_per_token : BYTES_PER_TOKEN;
     s->prompt_estimate = (uint32_t)((float)g->prompt_bytes / per_token) + g->records.count;
     s->heard_at = core->now;
@@ -229,6 +232,13 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     uint32_t space = s->max_tokens > s->n_given ? s->max_tokens : s->n_given;
     sequence_init(&s->seq, p->tokens, p->n_tokens, space, core->options.block_tokens);
     s->seq.user = s->user;
+    s->seq.priority = s->priority;
+    s->seq.tenant = s->tenant;
+    s->seq.private_blocks = core->options.prefix_cache == PREFIX_CACHE_OFF;
+    uint64_t salt = hash_mix(core->options.prefix_salt +
+                             hash_bytes(core->options.info.fingerprint, strlen(core->options.info.fingerprint), 0));
+    if (core->options.prefix_cache == PREFIX_CACHE_TENANT) salt ^= hash_mix(s->tenant + 1);
+    s->seq.salt = (struct block_key){salt, hash_mix(~salt)};
     s->seq.resumed = s->n_given > 0;
     if (p->n_restored > 0) {
         uint32_t most = p->n_tokens + s->n_given - 1; // the last token has to be computed: its logits are not kept

@@ -17,16 +17,16 @@ void scheduler_init(struct scheduler *s, const struct worker_core_options *o, co
     s->double_free = o->bug == WORKER_BUG_DOUBLE_FREE;
     s->untold = o->bug == WORKER_BUG_BLOCKS_UNTOLD;
     s->next_step = 1;
-    blocks_init(&s->blocks, o->n_blocks);
+    blocks_init(&s->blocks, o->n_blocks, o->block_tokens);
     slot_map_init(&s->slots, slots);
     s->running = xcalloc(slots, sizeof(struct sequence *));
     s->order = xcalloc(slots, sizeof(struct sequence *));
     s->plans = xcalloc(s->plans_max, sizeof *s->plans);
     for (uint32_t i = 0; i < s->plans_max; i++) s->plans[i].entries = xcalloc(o->max_seqs, sizeof *s->plans[i].entries);
-    // A row of q tokens touches at most q + 1 blocks that the engine has not been told of, in fact fewer.
-    s->restore_deltas = blocks_for(o->max_context, o->block_tokens);
+    uint32_t indexes = blocks_for(o->max_context, o->block_tokens);
+    s->known_blocks = plan_known_blocks(indexes);
     s->caps = (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens};
-    s->caps.deltas = o->step_tokens + o->max_seqs + s->restore_deltas;
+    s->caps.deltas = plan_deltas_max(o->max_seqs, o->step_tokens, indexes);
     s->buffer = xmalloc(plan_bytes_max(&s->caps));
 }
 
@@ -40,45 +40,10 @@ void scheduler_fini(struct scheduler *s) {
     slot_map_fini(&s->slots);
 }
 
-// ---- the waiting list ----
-
-static void insert_before(struct scheduler *s, struct sequence *seq, struct sequence *at) { // at NULL: last
-    seq->next = at;
-    seq->prev = at ? at->prev : s->last;
-    *(seq->prev ? &seq->prev->next : &s->first) = seq;
-    *(at ? &at->prev : &s->last) = seq;
-    seq->state = SEQUENCE_WAITING;
-    s->n_waiting++;
-}
-
-static void unlink_waiting(struct scheduler *s, struct sequence *seq) {
-    *(seq->prev ? &seq->prev->next : &s->first) = seq->next;
-    *(seq->next ? &seq->next->prev : &s->last) = seq->prev;
-    seq->prev = seq->next = NULL;
-    s->n_waiting--;
-}
-
 void scheduler_enqueue(struct scheduler *s, struct sequence *seq) {
     CHECK(seq->state == SEQUENCE_NEW);
-    struct sequence *at = NULL;
-    if (seq->resumed) {
-        for (struct sequence *before = s->last; before != NULL; before = before->prev) {
-            bool yields = !before->resumed && before->age == SEQUENCE_AGE_NONE && before->overtaken < OVERTAKEN_MAX;
-            if (!yields) break;
-            MARK(resumed_overtakes);
-            before->overtaken++;
-            at = before;
-        }
-    }
-    insert_before(s, seq, at);
-}
-
-// A preempted sequence goes to the front, behind those that were preempted and are older.
-static void enqueue_again(struct scheduler *s, struct sequence *seq) {
-    struct sequence *at = s->first;
-    while (at != NULL && at->age < seq->age) at = at->next;
-    if (at != s->first) RARE_MARK(waits_behind_older_ones);
-    insert_before(s, seq, at);
+    seq->account = fair_begin(&s->fair, seq->tenant);
+    waiting_add(&s->waiting, seq);
 }
 
 // ---- slots and blocks of a sequence ----
@@ -86,7 +51,7 @@ static void enqueue_again(struct scheduler *s, struct sequence *seq) {
 static void run(struct scheduler *s, struct sequence *seq) {
     if (seq->age == SEQUENCE_AGE_NONE) seq->age = s->next_age++;
     uint32_t i = s->n_running++;
-    for (; i > 0 && s->running[i - 1]->age > seq->age; i--) s->running[i] = s->running[i - 1];
+    for (; i > 0 && sequence_outranks(seq, s->running[i - 1]); i--) s->running[i] = s->running[i - 1];
     s->running[i] = seq;
     seq->state = SEQUENCE_RUNNING;
 }
@@ -108,7 +73,7 @@ static void give_back(struct scheduler *s, struct sequence *seq) {
     bool cut = seq->state == SEQUENCE_LEAVING || seq->cut_short;
     if (s->double_free && cut && seq->n_blocks > 0) blocks_drop_again(&s->blocks, seq->blocks[0]);
     if (!s->untold) seq->blocks_told = 0;
-    seq->n_blocks = seq->planned = seq->computed = seq->n_restored = 0;
+    seq->n_blocks = seq->n_named = seq->planned = seq->computed = seq->n_restored = 0;
     seq->restoring = seq->exporting = false;
     s->n_leaving--;
 }
@@ -117,7 +82,7 @@ void scheduler_settle(struct scheduler *s, struct sequence *seq) {
     bool leaves = seq->state == SEQUENCE_LEAVING || seq->state == SEQUENCE_ENDED;
     if (!leaves || seq->in_flight > 0 || seq->slot == SLOT_NONE) return;
     give_back(s, seq);
-    if (seq->state == SEQUENCE_LEAVING) enqueue_again(s, seq);
+    if (seq->state == SEQUENCE_LEAVING) waiting_add(&s->waiting, seq);
 }
 
 static void preempt(struct scheduler *s, struct sequence *seq) {
@@ -135,8 +100,9 @@ void scheduler_end(struct scheduler *s, struct sequence *seq, bool cut_short) {
     if (seq->state == SEQUENCE_ENDED) return;
     seq->cut_short = cut_short;
     if (seq->in_flight > 0) MARK(ended_with_a_plan_under_way);
-    if (seq->state == SEQUENCE_WAITING) unlink_waiting(s, seq);
+    if (seq->state == SEQUENCE_WAITING) waiting_remove(&s->waiting, seq);
     if (seq->state == SEQUENCE_RUNNING) stop_running(s, seq, SEQUENCE_ENDED);
+    if (seq->state != SEQUENCE_NEW) fair_end(&s->fair, seq->account);
     seq->state = SEQUENCE_ENDED;
     scheduler_settle(s, seq);
 }
@@ -145,9 +111,9 @@ bool scheduler_idle(const struct sequence *seq) {
     return (seq->state == SEQUENCE_NEW || seq->state == SEQUENCE_ENDED) && seq->slot == SLOT_NONE && seq->in_flight == 0;
 }
 
-// The youngest paused sequence, else the youngest. One whose state is being copied out stays: it will go soon anyway.
+// The last paused sequence in rank, else the last. One whose state is being copied out stays: it will go soon anyway.
 static struct sequence *victim(const struct scheduler *s, bool paused_only) {
-    struct sequence *youngest = NULL;
+    struct sequence *last = NULL;
     for (uint32_t i = s->n_running; i > 0; i--) {
         struct sequence *seq = s->running[i - 1];
         if (seq->exporting) continue;
@@ -155,9 +121,9 @@ static struct sequence *victim(const struct scheduler *s, bool paused_only) {
             RARE_MARK(paused_one_leaves);
             return seq;
         }
-        if (youngest == NULL) youngest = seq;
+        if (last == NULL) last = seq;
     }
-    return paused_only ? NULL : youngest;
+    return paused_only ? NULL : last;
 }
 
 // Is there a free block for a running sequence? If not, another one (or it) is sent away, unless blocks are on their way
@@ -179,7 +145,7 @@ static bool make_room(struct scheduler *s, const struct sequence *seq) {
 struct making {
     struct plan_builder builder;
     struct pending_plan *plan;
-    uint32_t budget, restore_deltas; // left
+    uint32_t budget, known_blocks; // left
     bool restores;
 };
 
@@ -238,6 +204,7 @@ static void add_decode_rows(struct scheduler *s, struct making *m) {
             CHECK(blocks_take(&s->blocks, &seq->blocks[seq->n_blocks++]));
         }
         add_row(s, m, seq, 1);
+        fair_charge(&s->fair, seq->account, FAIR_ANSWER_WEIGHT);
         m->plan->decode_rows++;
     }
 }
@@ -269,22 +236,42 @@ static uint32_t count_active(const struct scheduler *s) {
 }
 
 // Blocks for what the sequence has and for the next token, and one for each running sequence, which may need one soon.
-static bool has_room(const struct scheduler *s, const struct sequence *seq) {
+static bool has_room(const struct scheduler *s, const struct sequence *seq, const struct prefix_match *match) {
     uint32_t tokens = seq->n_tokens + 1 < seq->tokens_max ? seq->n_tokens + 1 : seq->tokens_max - 1;
     bool slot = s->slots.n_free > 0 && count_active(s) < s->max_seqs;
-    return slot && s->blocks.n_free >= (uint64_t)blocks_for(tokens, s->block_tokens) + s->n_running;
+    if (!slot) return false;
+    return s->blocks.n_free + (uint64_t)prefix_held(&s->blocks, seq, match) >=
+           (uint64_t)blocks_for(tokens, s->block_tokens) + s->n_running;
 }
 
-static void admit(struct scheduler *s, struct making *m, struct sequence *seq) {
-    unlink_waiting(s, seq);
-    seq->slot = slot_map_take(&s->slots, seq);
+// The sequence holds what was found, and new blocks for the rest of its tokens.
+static void take_blocks(struct scheduler *s, struct sequence *seq, const struct prefix_match *match) {
+    for (; seq->n_blocks < match->n_blocks; seq->n_blocks++) blocks_share(&s->blocks, seq->blocks[seq->n_blocks]);
     uint32_t need = blocks_for(seq->n_tokens, s->block_tokens);
     while (seq->n_blocks < need) CHECK(blocks_take(&s->blocks, &seq->blocks[seq->n_blocks++]));
+    seq->n_named = match->n_blocks;
+    seq->planned = seq->computed = match->n_blocks * s->block_tokens;
+    prefix_claim(&s->blocks, seq);
+    if (match->n_blocks > 0) MARK(prefix_found);
+    if (seq->age == SEQUENCE_AGE_NONE) seq->cached = seq->computed;
+    s->cached_tokens += seq->computed;
+}
+
+// Blocks whose content is not this plan's doing, but of which the engine must be told.
+static uint32_t known_blocks(const struct scheduler *s, const struct sequence *seq, const struct prefix_match *match) {
+    return seq->n_restored > 0 ? blocks_for(seq->n_restored, s->block_tokens) : match->n_blocks;
+}
+
+static void admit(struct scheduler *s, struct making *m, struct sequence *seq, const struct prefix_match *match) {
+    waiting_remove(&s->waiting, seq);
+    seq->slot = slot_map_take(&s->slots, seq);
+    take_blocks(s, seq, match);
     seq->opened_with = seq->n_tokens;
+    fair_charge(&s->fair, seq->account, seq->n_tokens - seq->computed);
     run(s, seq);
     s->hooks->slot_open(s->hooks->ctx, seq->slot, seq->user, seq->tokens, seq->n_tokens, seq->n_prompt);
+    m->known_blocks -= known_blocks(s, seq, match);
     if (seq->n_restored == 0) return;
-    m->restore_deltas -= blocks_for(seq->n_restored, s->block_tokens);
     tell_blocks(m, seq, seq->n_restored, s->block_tokens);
     m->plan->entries[m->plan->n_entries++] = (struct plan_entry){seq, 0, false};
     seq->in_flight++;
@@ -313,23 +300,81 @@ void scheduler_restored(struct scheduler *s, struct sequence *seq, bool ok) {
     seq->planned = seq->computed = seq->n_restored;
     if (seq->n_restored + 1 == seq->n_tokens) seq->opened_with = seq->n_restored; // the next row is one of a running answer
     s->restored_tokens += seq->n_restored;
+    prefix_computed(&s->blocks, seq);
 }
 
-static struct sequence *next_waiting(const struct scheduler *s) {
-    struct sequence *seq = s->first;
-    while (seq != NULL && sequence_paused(seq)) seq = seq->next;
-    return seq;
+// Is another sequence about to compute this block? It must go before this one in all things: else each could wait for the
+// other.
+static bool under_way(const struct scheduler *s, const struct sequence *seq, uint32_t i) {
+    const struct block *block = &s->blocks.block[i];
+    const struct block_key *key = &seq->keys[seq->waits_at];
+    if (block->ready || block->key.a != key->a || block->key.b != key->b) return false;
+    const struct sequence *owner = s->slots.held[block->owner];
+    if (owner == NULL || owner->state != SEQUENCE_RUNNING || !sequence_outranks(owner, seq)) return false;
+    return owner->in_flight > 0 || owner->restoring || sequence_may_run(owner);
+}
+
+static bool may_start(void *ctx, struct sequence *seq) {
+    const struct scheduler *s = ctx;
+    if (sequence_paused(seq)) return false;
+    if (seq->waits_for == BLOCK_NONE) return true;
+    if (under_way(s, seq, seq->waits_for)) return false;
+    seq->waits_for = BLOCK_NONE;
+    return true;
+}
+
+// What of it is in blocks already. False: a part is being computed, for which it had better wait.
+static bool find_prefix(struct scheduler *s, struct sequence *seq, struct prefix_match *match) {
+    prefix_find(&s->blocks, seq, match);
+    seq->waits_at = match->n_blocks;
+    if (match->claimed != BLOCK_NONE && under_way(s, seq, match->claimed)) {
+        MARK(waits_for_a_prefix);
+        seq->waits_for = match->claimed;
+        return false;
+    }
+    if (match->n_blocks * s->block_tokens >= seq->n_restored)
+        seq->n_restored = 0; // no need for the checkpoint
+    else
+        *match = (struct prefix_match){.claimed = BLOCK_NONE}; // it is loaded whole, into blocks of its own
+    return true;
+}
+
+// Sends away who must stand back for it: paused ones, and those of lower priority.
+static bool make_way(struct scheduler *s, const struct sequence *seq, const struct prefix_match *match) {
+    while (!has_room(s, seq, match)) {
+        if (s->n_leaving > 0) return false;
+        struct sequence *other = victim(s, true);
+        if (other != NULL) {
+            RARE_MARK(paused_one_makes_room);
+        } else {
+            other = victim(s, false);
+            if (other == NULL || other->priority >= seq->priority) return false;
+            MARK(lower_priority_makes_room);
+        }
+        preempt(s, other);
+    }
+    return true;
+}
+
+// Before the rows of those that run are planned: who waits and has a higher priority than the last of them gets its place.
+static void let_higher_in(struct scheduler *s) {
+    const struct sequence *first = s->waiting.first;
+    struct sequence *seq;
+    struct prefix_match match;
+    if (first == NULL || s->n_running == 0 || first->priority <= s->running[s->n_running - 1]->priority) return;
+    while ((seq = waiting_next(&s->waiting, &s->fair, may_start, s)) != NULL && !find_prefix(s, seq, &match)) {
+    }
+    if (seq != NULL) make_way(s, seq, &match);
 }
 
 static void admit_waiting(struct scheduler *s, struct making *m) {
-    struct sequence *seq, *paused;
-    while (m->budget > 0 && m->plan->n_entries < s->max_seqs && (seq = next_waiting(s)) != NULL) {
-        while (!has_room(s, seq) && s->n_leaving == 0 && (paused = victim(s, true)) != NULL) {
-            RARE_MARK(paused_one_makes_room);
-            preempt(s, paused);
-        }
-        if (!has_room(s, seq) || blocks_for(seq->n_restored, s->block_tokens) > m->restore_deltas) return;
-        admit(s, m, seq);
+    struct sequence *seq;
+    struct prefix_match match;
+    while (m->budget > 0 && m->plan->n_entries < s->max_seqs &&
+           (seq = waiting_next(&s->waiting, &s->fair, may_start, s)) != NULL) {
+        if (!find_prefix(s, seq, &match)) continue;
+        if (!make_way(s, seq, &match) || known_blocks(s, seq, &match) > m->known_blocks) return;
+        admit(s, m, seq, &match);
         add_chunk(s, m, seq);
     }
 }
@@ -337,10 +382,11 @@ static void admit_waiting(struct scheduler *s, struct making *m) {
 static bool make_plan(struct scheduler *s, ms_t now) {
     struct pending_plan *plan = &s->plans[(s->plans_first + s->n_plans) % s->plans_max];
     *plan = (struct pending_plan){.step = s->next_step, .submitted_at = now, .entries = plan->entries};
-    struct making m = {.plan = plan, .budget = s->step_tokens, .restore_deltas = s->restore_deltas};
+    struct making m = {.plan = plan, .budget = s->step_tokens, .known_blocks = s->known_blocks};
     plan_builder_init(&m.builder, s->buffer, &s->caps, plan->step);
     m.builder.head.group_epoch = s->group_epoch;
     m.builder.head.micro_batch = (uint32_t)(plan->step % s->micro_batches);
+    let_higher_in(s);
     add_decode_rows(s, &m);
     for (uint32_t i = 0; i < s->n_running && m.budget > 0; i++)
         if (!sequence_decodes(s->running[i])) add_chunk(s, &m, s->running[i]);
@@ -356,7 +402,7 @@ static bool make_plan(struct scheduler *s, ms_t now) {
 
 uint32_t scheduler_plan(struct scheduler *s, ms_t now) {
     uint32_t made = 0;
-    while (!s->abandoned && s->n_plans < s->plans_max && s->n_running + s->n_waiting > 0 && make_plan(s, now)) made++;
+    while (!s->abandoned && s->n_plans < s->plans_max && s->n_running + s->waiting.n > 0 && make_plan(s, now)) made++;
     return made;
 }
 
@@ -378,7 +424,10 @@ void scheduler_answered(struct scheduler *s, const struct plan_entry *entry) {
     seq->in_flight--;
     seq->computed += entry->q_len;
     seq->unsampled -= entry->samples;
+    prefix_computed(&s->blocks, seq);
 }
+
+void scheduler_poisoned(struct scheduler *s, struct sequence *seq) { prefix_forget(&s->blocks, seq); }
 
 void scheduler_abandon(struct scheduler *s) {
     s->abandoned = true;
@@ -391,57 +440,10 @@ void scheduler_abandon(struct scheduler *s) {
             scheduler_settle(s, plan->entries[i].seq);
         }
     }
+    blocks_forget_all(&s->blocks);
 }
 
 void scheduler_revive(struct scheduler *s) {
-    CHECK(s->abandoned && s->n_plans == 0 && s->n_running + s->n_waiting == 0 && s->slots.n_free == s->slots.count);
+    CHECK(s->abandoned && s->n_plans == 0 && s->n_running + s->waiting.n == 0 && s->slots.n_free == s->slots.count);
     s->abandoned = false;
-}
-
-// ---- invariants ----
-
-static void check_lists(const struct scheduler *s) {
-    uint32_t waiting = 0;
-    const struct sequence *before = NULL;
-    for (const struct sequence *seq = s->first; seq != NULL; before = seq, seq = seq->next) {
-        CHECK(seq->state == SEQUENCE_WAITING && seq->prev == before && seq->slot == SLOT_NONE && seq->n_blocks == 0);
-        CHECK(before == NULL || seq->age == SEQUENCE_AGE_NONE || before->age < seq->age); // the preempted first, by age
-        waiting++;
-    }
-    CHECK(waiting == s->n_waiting && s->last == before);
-    for (uint32_t i = 0; i < s->n_running; i++) {
-        CHECK(s->running[i]->state == SEQUENCE_RUNNING && s->slots.held[s->running[i]->slot] == s->running[i]);
-        CHECK(i == 0 || s->running[i - 1]->age < s->running[i]->age);
-        CHECK(!sequence_decodes(s->running[i]) ||
-              s->running[i]->planned == s->running[i]->n_tokens + s->running[i]->unsampled - 1);
-    }
-    CHECK(s->n_running + s->n_leaving + s->slots.n_free == s->slots.count);
-}
-
-static void check_holder(const struct scheduler *s, uint32_t slot) {
-    const struct sequence *seq = s->slots.held[slot];
-    uint32_t rows = 0, unsampled = 0, tokens = 0;
-    for (uint32_t i = 0; i < s->n_plans; i++) {
-        const struct pending_plan *plan = &s->plans[(s->plans_first + i) % s->plans_max];
-        for (uint32_t k = 0; k < plan->n_entries; k++) {
-            if (plan->entries[k].seq != seq) continue;
-            rows++, unsampled += plan->entries[k].samples, tokens += plan->entries[k].q_len;
-        }
-    }
-    CHECK(seq->slot == slot && seq->in_flight == rows && seq->unsampled == unsampled);
-    CHECK(seq->state == SEQUENCE_RUNNING || rows > 0); // who leaves stays no longer than its plans
-    CHECK(seq->computed + tokens == seq->planned && seq->planned <= seq->n_blocks * s->block_tokens);
-    CHECK(!seq->restoring || (seq->n_restored > 0 && seq->n_restored < seq->n_tokens && tokens == 0));
-    CHECK(!seq->exporting || (seq->held && rows == 0));
-    CHECK(seq->blocks_told <= seq->n_blocks && blocks_for(seq->planned, s->block_tokens) <= seq->blocks_told);
-    CHECK(seq->n_tokens <= seq->tokens_max);
-    CHECK(s->micro_batches == 1 || seq->unsampled <= 1);
-}
-
-void scheduler_check(const struct scheduler *s, uint32_t *block_refs) {
-    check_lists(s);
-    slot_map_check(&s->slots);
-    for (uint32_t i = 0; i < s->slots.count; i++)
-        if (s->slots.held[i] != NULL) check_holder(s, i);
-    blocks_check(&s->blocks, block_refs);
 }

@@ -1,17 +1,24 @@
 // Decides what each step computes. It owns slots, KV blocks and the waiting list, makes step plans (worker/plan) and keeps
 // account of those that are unanswered. It knows sequences, not streams, and no time but what it is handed.
 //
-// A plan: first one row for each running answer, then prompt chunks in order of age, then the head of the waiting list is
-// given a slot, until the budget is spent. A prompt's blocks are taken when it gets its slot; an answer's one at a time as
-// it grows. When none is left, the youngest running sequence leaves (paused ones before all others) and later prefills anew.
+// A plan: first one row for each running answer, then prompt chunks in order of rank, then who is next of those that wait
+// (waiting.h) is given a slot, until the budget is spent. A prompt's blocks are taken when it gets its slot; an answer's one
+// at a time as it grows. Full blocks are named by all tokens up to their end (prefix.h): a sequence that begins with the
+// same tokens holds them too, and starts behind them. If another one is computing them just now, it waits for that: n
+// answers to one prompt prefill it once.
+//
+// When no block is left, the last running sequence in rank leaves (paused ones before all others) and later prefills anew
+// what isn't in blocks any more. Rank: the higher priority, then the greater age. A sequence that waits sends away those of
+// lower priority.
 //
 // A sequence with a checkpoint gets slot and blocks like any other; the plan of that moment tells the engine of the blocks,
 // and hooks.restore is called behind it. It has no rows until scheduler_restored().
 //
-// Why it always gets on. Age is the order of first admission and is kept. The oldest sequence that is not done and not
-// paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer than
-// all blocks together. It stands at the head of the waiting list whenever it waits, and budget goes to the oldest first. A
-// budget smaller than the slots limits how many answers run: a slot is given only when budget is left for its prompt.
+// Why it always gets on. Age is the order of first admission and is kept. The first in rank of those that are not done and
+// not paused is never made to leave while another one runs, and alone it fits, because no sequence is let in that is longer
+// than all blocks together. It stands at the head of the waiting list whenever it waits, waits for nobody's prefix because
+// nobody outranks it, and budget goes to the first in rank. A budget smaller than the slots limits how many answers run: a
+// slot is given only when budget is left for its prompt.
 //
 // Micro-batches. Without a pipeline a plan may hold rows whose token is still on the device (PLAN_TOKEN_DEVICE), so that the
 // next step is there before this one ends. In a pipeline the token comes into being on the last stage, and the first one
@@ -23,12 +30,13 @@
 #pragma once
 #include <stddef.h>
 #include "worker/core/blocks.h"
+#include "worker/core/fair.h"
+#include "worker/core/prefix.h"
 #include "worker/core/sequence.h"
 #include "worker/core/slots.h"
+#include "worker/core/waiting.h"
 #include "worker/core/worker_core.h"
 #include "worker/plan/plan.h"
-
-enum { OVERTAKEN_MAX = 8 }; // resumed sequences that may go ahead of one fresh one
 
 struct plan_entry { // a row of an unanswered plan; q_len 0: no row, the plan told of the blocks of a restored sequence
     struct sequence *seq;
@@ -53,18 +61,18 @@ struct scheduler {
     bool tiny_chunks;         // WORKER_ODD_CHUNK, for the next plans
     struct blocks blocks;
     struct slot_map slots;
-    struct sequence **running;     // [slots] by age
+    struct sequence **running;     // [slots] by rank
     struct sequence **order;       // [slots] scratch
     uint32_t n_running, n_leaving; // leaving: not running any more, but with a slot (LEAVING or ENDED)
-    struct sequence *first, *last; // waiting
-    uint32_t n_waiting;
+    struct waiting waiting;
+    struct fair fair;
     uint64_t next_age, next_step;
     struct pending_plan *plans; // [plans_max] a ring
     uint32_t plans_max, plans_first, n_plans;
     struct plan_caps caps;
-    void *buffer;            // of the plan being built
-    uint32_t restore_deltas; // of a plan's block table entries, those that restored sequences may take
-    uint64_t preemptions, prefilled_tokens, restored_tokens, steps;
+    void *buffer;          // of the plan being built
+    uint32_t known_blocks; // of a plan's block table entries, those for blocks that are found or restored
+    uint64_t preemptions, prefilled_tokens, restored_tokens, cached_tokens, steps;
 };
 
 void scheduler_init(struct scheduler *s, const struct worker_core_options *options, const struct worker_hooks *hooks);
@@ -93,6 +101,8 @@ void scheduler_preempt_one(struct scheduler *s);
 const struct pending_plan *scheduler_pop(struct scheduler *s, uint64_t step);
 void scheduler_answered(struct scheduler *s, const struct plan_entry *entry);
 void scheduler_settle(struct scheduler *s, struct sequence *seq);
+// What the engine computed for it was no number: nobody else is to find that.
+void scheduler_poisoned(struct scheduler *s, struct sequence *seq);
 
 // The engine is gone: unanswered plans will never be answered, no hook is called any more.
 void scheduler_abandon(struct scheduler *s);

@@ -15,7 +15,10 @@ void sequence_init(struct sequence *seq, const uint32_t *prompt, uint32_t n_prom
     seq->pause_at = UINT32_MAX;
     seq->tokens = xmalloc(seq->tokens_max * sizeof *seq->tokens);
     memcpy(seq->tokens, prompt, n_prompt * sizeof *prompt);
-    seq->blocks = xmalloc(blocks_for(seq->tokens_max, block_tokens) * sizeof *seq->blocks);
+    uint32_t blocks = blocks_for(seq->tokens_max, block_tokens);
+    seq->blocks = xmalloc(blocks * sizeof *seq->blocks);
+    seq->keys = xmalloc(blocks * sizeof *seq->keys);
+    seq->waits_for = BLOCK_NONE;
 }
 
 void sequence_append(struct sequence *seq, uint32_t token) {
@@ -27,7 +30,9 @@ void sequence_fini(struct sequence *seq) {
     CHECK(seq->n_blocks == 0 && seq->in_flight == 0);
     free(seq->tokens);
     free(seq->blocks);
+    free(seq->keys);
     seq->tokens = seq->blocks = NULL;
+    seq->keys = NULL;
 }
 
 bool sequence_may_run(const struct sequence *seq) {

@@ -14,6 +14,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "worker/core/blocks.h"
 
 enum sequence_state { SEQUENCE_NEW, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_LEAVING, SEQUENCE_ENDED };
 
@@ -33,6 +34,14 @@ struct sequence {
     uint32_t unsampled, in_flight; // sampling rows, and all rows, in unanswered plans
     uint32_t slot;                 // SLOT_NONE: none
     uint64_t age;                  // order of first admission to a slot: the lower the older
+    int32_t priority;              // the higher goes first
+    uint64_t tenant;               // hash of its name
+    uint32_t account;              // the tenant's (fair.h)
+    struct block_key salt, *keys;  // keys[i]: of all tokens up to the end of block i, the first n_keys of them made
+    uint32_t n_keys, n_named;      // the first n_named blocks were made known (prefix.h)
+    bool private_blocks;           // neither finds blocks by their keys nor lets its own be found
+    uint32_t waits_for, waits_at;  // a block that another sequence computes, which will have keys[waits_at]; BLOCK_NONE
+    uint32_t cached;               // tokens that it found in blocks when it first got a slot
     bool resumed;                  // came with records: goes ahead of fresh ones
     bool held, exporting, restoring;
     bool restore_asked;  // hooks.restore was called
@@ -53,6 +62,10 @@ void sequence_fini(struct sequence *seq); // holds no slot and no block; all zer
 bool sequence_may_run(const struct sequence *seq);
 // It could go on, but was told to pause or is held.
 bool sequence_paused(const struct sequence *seq);
+// Of two that have or had a slot, or one that never had: does a go before b?
+static inline bool sequence_outranks(const struct sequence *a, const struct sequence *b) {
+    return a->priority != b->priority ? a->priority > b->priority : a->age < b->age;
+}
 // With a slot: the next row computes the position of the last token, known or still on the device: one token of a running
 // answer.
 bool sequence_decodes(const struct sequence *seq);

@@ -51,7 +51,7 @@ static void add_load(const struct worker_core *core, struct deployment_status *d
         }
     }
     d->running = core->scheduler.n_running;
-    d->queued = core->streams.n_preparing + core->scheduler.n_waiting;
+    d->queued = core->streams.n_preparing + core->scheduler.waiting.n;
     d->blocks_free = core->scheduler.blocks.n_free;
     d->blocks_total = core->scheduler.blocks.count;
     d->replicas_ready = core->life == LIFECYCLE_READY;

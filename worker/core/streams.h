@@ -24,6 +24,8 @@ struct stream {
     uint64_t ticket; // of the preparation, checkpoint or restore under way; 0: none
     struct record_log *log;
     uint64_t request; // hash of what is asked for: later attempts of the same may take the stream over
+    uint64_t tenant;  // hash of its name
+    int32_t priority;
     uint32_t n_given; // records that came with Generate: the log starts with them
     void *user;       // the shell's; NULL before prepared
     struct sequence seq;

@@ -68,9 +68,9 @@ void core_leave(struct worker_core *core) {
     if (core_odd(core, WORKER_ODD_IDLE)) return;
     if (core_odd(core, WORKER_ODD_PREEMPT)) scheduler_preempt_one(&core->scheduler);
     core->scheduler.tiny_chunks = core_odd(core, WORKER_ODD_CHUNK);
-    uint32_t waiting = core->scheduler.n_waiting;
+    uint32_t waiting = core->scheduler.waiting.n;
     if (scheduler_plan(&core->scheduler, core->now) == 0) return;
-    if (core->scheduler.n_waiting != waiting)
+    if (core->scheduler.waiting.n != waiting)
         status_touch(core, STATUS_LOAD);
     else
         status_age(core, STATUS_LOAD);

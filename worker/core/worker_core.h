@@ -19,6 +19,9 @@
 
 struct worker_core;
 
+// Whether sequences find each other's prefixes in KV blocks: all do, or those of one tenant, or none.
+enum prefix_cache { PREFIX_CACHE_SHARED, PREFIX_CACHE_TENANT, PREFIX_CACHE_OFF };
+
 struct worker_core_options {
     char name[NAME_SIZE], region[NAME_SIZE], zone[NAME_SIZE]; // name: of the replica
     incarnation_t incarnation;
@@ -36,11 +39,13 @@ struct worker_core_options {
     uint32_t plans_in_flight; // submitted and unanswered, ≥ 1, default 2
     uint32_t micro_batches;   // stages of a pipeline that work at the same time; 0 or 1: no pipeline. See scheduler.h
     uint32_t max_context;     // tokens of prompt and answer
-    uint32_t queue_max;       // streams waiting for a slot
-    uint32_t orphan_tokens;   // records made beyond the last acknowledgement while no router is attached (256)
-    uint32_t lease_ms;        // how long the store keeps a checkpoint at least, from when it was written (60000)
-    uint32_t grace_ms;        // a finished stream's log is kept after Done was acknowledged, or while no router asks for it
-    uint64_t kept_bytes_max;  // of finished streams' logs that nobody waits for: the oldest go first (0: no limit)
+    enum prefix_cache prefix_cache;
+    uint64_t prefix_salt;    // of this process: makes keys of prefixes that nobody can foresee
+    uint32_t queue_max;      // streams waiting for a slot
+    uint32_t orphan_tokens;  // records made beyond the last acknowledgement while no router is attached (256)
+    uint32_t lease_ms;       // how long the store keeps a checkpoint at least, from when it was written (60000)
+    uint32_t grace_ms;       // a finished stream's log is kept after Done was acknowledged, or while no router asks for it
+    uint64_t kept_bytes_max; // of finished streams' logs that nobody waits for: the oldest go first (0: no limit)
     enum worker_bug bug;
     struct buggify buggify; // all zero in everything that ships
 };
@@ -154,6 +159,10 @@ struct worker_counters {
     uint64_t restores, restores_failed, restored_tokens;
     uint32_t streams, running, waiting, preparing, plans_in_flight; // now
     uint32_t blocks_free, blocks_total, slots_free;                 // now
+    uint32_t blocks_kept;                                           // now: of the free ones, those that hold a prefix
+    uint32_t blocks_held_most;                                      // at once, so far
+    uint64_t cached_tokens;                                         // found in blocks when a sequence got its slot
+    uint64_t evictions;                                             // blocks with a prefix that were taken for others
     uint64_t log_bytes;                                             // now
     float prefill_rate, decode_rate;                                // tokens per second
 };

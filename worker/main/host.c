@@ -365,6 +365,9 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     o->plans_in_flight = s->plans_in_flight;
     o->micro_batches = s->group.stages > 1 ? s->micro_batches : 1;
     o->queue_max = s->queue_max;
+    _Static_assert((int)CONFIG_PREFIX_OFF == (int)PREFIX_CACHE_OFF, "the words of the configuration in the core's order");
+    o->prefix_cache = (enum prefix_cache)s->config.serving.prefix_cache;
+    o->prefix_salt = process_random();
     o->orphan_tokens = 256;
     o->grace_ms = s->grace_ms;
     o->lease_ms = CHECKPOINT_LEASE_MS;
@@ -376,7 +379,7 @@ static err_id start_engine(struct host *h, struct error *e) {
     const struct host_settings *s = h->settings;
     uint32_t rows = s->max_seqs, tokens = s->step_tokens;
     uint32_t indexes = (h->engine_opts.context + h->engine_opts.block_tokens - 1) / h->engine_opts.block_tokens;
-    struct plan_caps caps = {rows, tokens, rows * 2 + tokens + indexes, rows};
+    struct plan_caps caps = {rows, tokens, plan_deltas_max(rows, tokens, indexes), rows};
     struct engine_thread_options o = {.backend = h->group ? &group_backend : h->backend,
                                       .comm = h->group ? leader_host_comm(h->group) : NULL,
                                       .nudge = comm_nudge,

@@ -31,6 +31,8 @@
     X(restores, "restores_total", "Sequences that went on from a checkpoint")                                               \
     X(restores_failed, "restores_failed_total", "Checkpoints found and not loaded: the sequence was computed anew")         \
     X(restored_tokens, "restored_tokens_total", "Tokens whose state came from checkpoints")                                 \
+    X(cached_tokens, "cached_tokens_total", "Tokens found in KV blocks when a sequence got its slot")                       \
+    X(evictions, "prefix_blocks_evicted_total", "KV blocks with a prefix that were taken for others")                       \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")
 
 #define GAUGES(X)                                                                                                           \
@@ -40,6 +42,8 @@
     X(preparing, "streams_preparing", "Prompts being tokenised")                                                            \
     X(plans_in_flight, "plans_in_flight", "Step plans with the engine")                                                     \
     X(blocks_free, "kv_blocks_free", "KV blocks free")                                                                      \
+    X(blocks_kept, "kv_blocks_cached", "Of them, those that hold a prefix")                                                 \
+    X(blocks_held_most, "kv_blocks_held_most", "Most KV blocks held by sequences at once")                                  \
     X(blocks_total, "kv_blocks", "KV blocks in all")                                                                        \
     X(slots_free, "slots_free", "Slots free")                                                                               \
     X(log_bytes, "log_bytes", "Memory held by token records")                                                               \

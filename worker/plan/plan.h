@@ -71,6 +71,16 @@ struct plan_caps {
     uint32_t rows, tokens, deltas, copies;
 };
 size_t plan_bytes_max(const struct plan_caps *caps);
+// Block table entries in a plan of so many rows and tokens, for sequences of at most `indexes` blocks. A row of q tokens
+// touches at most q + 1 blocks that the engine hasn't been told of. Sequences that start behind a prefix that is in blocks
+// already are told of those all at once: of at least PLAN_KNOWN_BLOCKS in a plan, or of one of full length.
+enum { PLAN_KNOWN_BLOCKS = 2048 };
+static inline uint32_t plan_known_blocks(uint32_t indexes) {
+    return indexes > PLAN_KNOWN_BLOCKS ? indexes : PLAN_KNOWN_BLOCKS;
+}
+static inline uint32_t plan_deltas_max(uint32_t rows, uint32_t tokens, uint32_t indexes) {
+    return rows + tokens + plan_known_blocks(indexes);
+}
 
 // What a plan must keep to so that it can't hurt the engine that runs it.
 struct plan_limits {

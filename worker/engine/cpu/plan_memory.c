@@ -77,7 +77,7 @@ static void plan_info(struct cpu_plan *p) {
     p->info.logits = p->forward.logits;
     p->info.modes = 1u << PLAN_LOGITS_NONE | 1u << PLAN_LOGITS_LAST | 1u << PLAN_LOGITS_ALL;
     p->info.limits = (struct plan_limits){
-        .caps = {o->rows, o->batch_tokens, o->rows + o->batch_tokens + indexes, o->slots},
+        .caps = {o->rows, o->batch_tokens, plan_deltas_max(o->rows, o->batch_tokens, indexes), o->slots},
         .batch_tokens = o->batch_tokens,
         .slots = o->slots,
         .blocks = p->mem.blocks,

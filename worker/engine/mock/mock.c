@@ -76,7 +76,7 @@ static err_id mock_create(const struct engine_opts *given, struct comm *comm, st
     m->opts = o;
     uint32_t indexes = (o.context + o.block_tokens - 1) / o.block_tokens;
     m->info.limits = (struct plan_limits){
-        .caps = {o.rows, o.batch_tokens, o.slots + o.batch_tokens + indexes, o.slots},
+        .caps = {o.rows, o.batch_tokens, plan_deltas_max(o.slots, o.batch_tokens, indexes), o.slots},
         .batch_tokens = o.batch_tokens,
         .slots = o.slots,
         .blocks = mem.blocks,

@@ -14,7 +14,7 @@
 static void a_block_is_free_again_when_its_last_holder_drops_it(void **state) {
     struct blocks b;
     uint32_t a = 0, c = 0, none, refs[2] = {0, 0};
-    blocks_init(&b, 2);
+    blocks_init(&b, 2, 4);
     assert_true(blocks_take(&b, &a) && blocks_take(&b, &c));
     assert_int_not_equal(a, c);
     assert_false(blocks_take(&b, &none));
@@ -33,7 +33,7 @@ static void a_block_is_free_again_when_its_last_holder_drops_it(void **state) {
 static void the_planted_bug_gives_one_block_to_two_and_nothing_stops_it(void **state) {
     struct blocks b;
     uint32_t first = 0, x = 0, y = 0;
-    blocks_init(&b, 3);
+    blocks_init(&b, 3, 4);
     assert_true(blocks_take(&b, &first) && blocks_take(&b, &y));
     blocks_drop(&b, first);
     blocks_drop_again(&b, first);

@@ -27,6 +27,9 @@ static struct world_options random_options(uint64_t seed) {
     o.queue_max = 200;
     o.grace_ms = drawn(seed, 10, 20, 400);
     o.orphan_tokens = drawn(seed, 11, 0, 40);
+    o.family_prefix = drawn(seed, 24, 0, 3) ? drawn(seed, 25, 1, 100) : 0;
+    o.prefix_cache = (enum prefix_cache)(drawn(seed, 26, 0, 5) % 5 % 3);
+    o.priorities = drawn(seed, 27, 0, 1);
     o.micro_batches = drawn(seed, 22, 0, 1) ? drawn(seed, 23, 2, 4) : 1;
     return o;
 }

@@ -251,8 +251,9 @@ static void create_engine(struct world *w) {
     struct fake_options f = {
         .plans_max = o->plans_in_flight, .chunk_tokens = o->chunk_tokens, .micro_batches = o->micro_batches};
     f.limits.caps =
-        (struct plan_caps){.rows = o->max_seqs, .tokens = o->step_tokens, .deltas = o->step_tokens + o->max_seqs};
-    f.limits.caps.deltas += o->max_context / o->block_tokens + 1;
+        (struct plan_caps){.rows = o->max_seqs,
+                           .tokens = o->step_tokens,
+                           .deltas = plan_deltas_max(o->max_seqs, o->step_tokens, o->max_context / o->block_tokens + 1)};
     f.limits.batch_tokens = o->step_tokens;
     f.limits.slots = o->max_seqs + o->spare_slots;
     f.limits.blocks = o->n_blocks;
@@ -283,6 +284,8 @@ static void create_core(struct world *w) {
     c.plans_in_flight = o->plans_in_flight;
     c.micro_batches = o->micro_batches;
     c.max_context = o->max_context;
+    c.prefix_cache = o->prefix_cache;
+    c.prefix_salt = o->seed;
     c.queue_max = o->queue_max;
     c.orphan_tokens = o->orphan_tokens;
     c.grace_ms = o->grace_ms;
@@ -381,9 +384,20 @@ uint32_t world_stream(struct world *w, uint32_t n_prompt, uint32_t max_tokens) {
     s->attempt = (struct attempt){.counter = 1, .router = w->router};
     s->n_prompt = n_prompt;
     s->max_tokens = max_tokens;
-    for (uint32_t i = 0; i < n_prompt; i++) s->prompt[i] = (uint32_t)(hash_mix(index * 1000003 + i) % FAKE_VOCAB);
+    for (uint32_t i = 0; i < n_prompt; i++) {
+        uint32_t of = i < w->options.family_prefix ? index % 3 : index; // three families
+        s->prompt[i] = (uint32_t)(hash_mix(of * 1000003 + i) % FAKE_VOCAB);
+    }
+    if (w->options.priorities) s->tenant = index % 3;
+    if (w->options.priorities) s->priority = (int32_t)(hash_mix(index) % 3) - 1;
     s->log = record_log_create();
     stream_rx_init(&s->rx, &s->key);
+    return index;
+}
+
+uint32_t world_sibling(struct world *w, uint32_t of, uint32_t max_tokens) {
+    uint32_t index = world_stream(w, w->streams[of].n_prompt, max_tokens);
+    memcpy(w->streams[index].prompt, w->streams[of].prompt, sizeof w->streams[of].prompt);
     return index;
 }
 
@@ -397,6 +411,8 @@ void world_ask(struct world *w, uint32_t index, link_id link) {
     snprintf(m.generate.model, sizeof m.generate.model, "r1");
     m.generate.max_tokens = s->max_tokens;
     m.generate.deadline_ms = s->deadline_ms;
+    m.generate.priority = s->priority;
+    snprintf(m.generate.tenant, sizeof m.generate.tenant, "t%u", s->tenant);
     memcpy(m.generate.restore, s->restore, sizeof s->restore);
     uint32_t body[2] = {index, s->attempt.counter};
     m.generate.body = (const uint8_t *)body;

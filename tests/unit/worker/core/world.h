@@ -15,6 +15,9 @@ struct world_options {
         max_context, queue_max;
     uint32_t orphan_tokens, grace_ms;
     uint64_t kept_bytes_max;
+    uint32_t family_prefix; // tokens at the start of every prompt that all streams of a family share
+    enum prefix_cache prefix_cache;
+    bool priorities;       // streams have one of three, and one of three tenants
     uint32_t loss_percent; // of messages either way, but Hello and Status
     enum worker_bug bug;
     struct fake_store *store; // checkpoints go here and come from here; NULL: the worker has none
@@ -28,6 +31,8 @@ struct world_stream {
     struct attempt attempt; // current
     uint32_t prompt[WORLD_TOKENS], n_prompt, max_tokens;
     uint32_t deadline_ms;
+    int32_t priority;
+    uint32_t tenant;
     struct stream_rx rx;
     struct record_log *log;
     link_id link; // where Generate was last sent
@@ -106,6 +111,7 @@ void world_hello(struct world *w, link_id link, incarnation_t router, uint32_t h
 // records that the router holds.
 uint32_t world_generate(struct world *w, link_id link, uint32_t n_prompt, uint32_t max_tokens);
 uint32_t world_stream(struct world *w, uint32_t n_prompt, uint32_t max_tokens); // no Generate yet
+uint32_t world_sibling(struct world *w, uint32_t of, uint32_t max_tokens);      // of the same prompt; no Generate yet
 void world_ask(struct world *w, uint32_t stream, link_id link);
 void world_ask_next(struct world *w, uint32_t stream, link_id link);
 void world_sync(struct world *w, uint32_t stream, link_id link);
