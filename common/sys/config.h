@@ -89,6 +89,7 @@ struct config_tenant {
 enum config_prefix_cache { CONFIG_PREFIX_SHARED, CONFIG_PREFIX_TENANT, CONFIG_PREFIX_OFF };
 struct config_serving { // how workers compute
     enum config_prefix_cache prefix_cache;
+    uint32_t inter_token_ms;
 };
 
 struct config_spot {   // machines that are taken away

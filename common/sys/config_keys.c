@@ -132,6 +132,10 @@ const struct config_key CONFIG_KEYS[] = {
     {"serving.prefix_cache", CONFIG_WORD, "shared", .words = prefix_cache, AT(serving.prefix_cache),
      .help = "Requests that begin with the same tokens compute them once on a worker. shared: of all tenants, who can tell "
              "from a first token's time what others asked. tenant: only of the same tenant. off: none."},
+    {"serving.inter_token", CONFIG_DURATION, "50ms", 0, 60 * SECOND, AT(serving.inter_token_ms),
+     .help = "Target for the time between two tokens of an answer (99th percentile): prompts that come meanwhile are "
+             "computed in "
+             "parts that fit. 0: parts as large as a step may be."},
 
     {"spot.drain", CONFIG_DURATION, "0", 0, 24 * HOUR, AT(spot.drain_ms),
      .help = "Time from SIGTERM until a worker is gone: what can't end by then is handed over. 0: it finishes what runs."},

@@ -26,8 +26,8 @@ void worker_core_counters(const struct worker_core *core, struct worker_counters
     out->slots_free = sched->slots.n_free;
     out->log_bytes = 0;
     for (const struct stream *s = core->streams.first; s != NULL; s = s->next) out->log_bytes += record_log_bytes(s->log);
-    out->prefill_rate = step_model_prefill_rate(&core->model);
-    out->decode_rate = step_model_decode_rate(&core->model);
+    out->prefill_rate = step_model_prefill_rate(&core->pace.model);
+    out->decode_rate = step_model_decode_rate(&core->pace.model);
 }
 
 static void check_stream(const struct worker_core *core, const struct stream *s) {

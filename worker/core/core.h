@@ -9,7 +9,6 @@
 #include "common/base/error.h"
 #include "worker/core/link.h"
 #include "worker/core/scheduler.h"
-#include "worker/core/step_model.h"
 #include "worker/core/streams.h"
 
 enum {
@@ -41,7 +40,7 @@ struct worker_core {
     struct link_list links;
     struct streams streams;
     struct scheduler scheduler;
-    struct step_model model;
+    struct pace pace;
     uint32_t lone_step_us; // first guess; 0: none
     ms_t streams_due;      // the earliest time at which some stream wants core_tick_streams()
     ms_t step_done_at;     // the last step was answered

@@ -28,7 +28,7 @@ void worker_core_ready_to_serve(struct worker_core *core, const char *fingerprin
                                 ms_t now) {
     core_enter(core, now);
     snprintf(core->options.info.fingerprint, sizeof core->options.info.fingerprint, "%s", fingerprint);
-    step_model_guess(&core->model, prefill_rate, decode_rate, core->lone_step_us);
+    step_model_guess(&core->pace.model, prefill_rate, decode_rate, core->lone_step_us);
     core->progress = 1;
     core->eta_ms = 0;
     status_touch(core, STATUS_INFO | STATUS_RATES);
@@ -74,8 +74,8 @@ static bool ends_by(const struct worker_core *core, const struct stream *s, ms_t
     if (at == MS_NEVER) return true;
     if (s->seq.slot == SLOT_NONE) return false;
     double left = (double)s->max_tokens - record_log_count(s->log);
-    double ms = left * (double)step_model_decode_us(&core->model, core->scheduler.n_running) / 1000 +
-                1000.0 * sequence_prefill_left(&s->seq) / (double)step_model_prefill_rate(&core->model);
+    double ms = left * (double)step_model_decode_us(&core->pace.model, core->scheduler.n_running) / 1000 +
+                1000.0 * sequence_prefill_left(&s->seq) / (double)step_model_prefill_rate(&core->pace.model);
     return (double)(at - core->now) > ms;
 }
 

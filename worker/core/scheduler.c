@@ -5,11 +5,12 @@
 
 #include <stdlib.h>
 
-void scheduler_init(struct scheduler *s, const struct worker_core_options *o, const struct worker_hooks *hooks) {
+void scheduler_init(struct scheduler *s, const struct worker_core_options *o, const struct worker_hooks *hooks,
+                    const struct pace *pace) {
     uint32_t slots = o->max_seqs + o->spare_slots;
     CHECK(o->max_seqs > 0 && slots <= PLAN_SLOTS_MAX && o->n_blocks > 0 && o->block_tokens > 0);
     CHECK(o->step_tokens > 0 && o->chunk_tokens > 0 && o->plans_in_flight > 0);
-    *s = (struct scheduler){.hooks = hooks, .block_tokens = o->block_tokens, .step_tokens = o->step_tokens};
+    *s = (struct scheduler){.hooks = hooks, .pace = pace, .block_tokens = o->block_tokens, .step_tokens = o->step_tokens};
     s->chunk_tokens = o->chunk_tokens;
     s->max_seqs = o->max_seqs;
     s->plans_max = o->plans_in_flight;
@@ -388,6 +389,7 @@ static bool make_plan(struct scheduler *s, ms_t now) {
     m.builder.head.micro_batch = (uint32_t)(plan->step % s->micro_batches);
     let_higher_in(s);
     add_decode_rows(s, &m);
+    m.budget = pace_prompt_tokens(s->pace, plan->decode_rows, s->micro_batches, m.budget);
     for (uint32_t i = 0; i < s->n_running && m.budget > 0; i++)
         if (!sequence_decodes(s->running[i])) add_chunk(s, &m, s->running[i]);
     admit_waiting(s, &m);

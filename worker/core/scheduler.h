@@ -31,6 +31,7 @@
 #include <stddef.h>
 #include "worker/core/blocks.h"
 #include "worker/core/fair.h"
+#include "worker/core/pace.h"
 #include "worker/core/prefix.h"
 #include "worker/core/sequence.h"
 #include "worker/core/slots.h"
@@ -54,6 +55,7 @@ struct pending_plan {
 
 struct scheduler {
     const struct worker_hooks *hooks;
+    const struct pace *pace;
     uint32_t block_tokens, step_tokens, chunk_tokens, max_seqs, micro_batches;
     uint32_t group_epoch;
     bool double_free, untold; // WORKER_BUG_DOUBLE_FREE, WORKER_BUG_BLOCKS_UNTOLD
@@ -75,7 +77,9 @@ struct scheduler {
     uint64_t preemptions, prefilled_tokens, restored_tokens, cached_tokens, steps;
 };
 
-void scheduler_init(struct scheduler *s, const struct worker_core_options *options, const struct worker_hooks *hooks);
+// hooks and pace stay the caller's.
+void scheduler_init(struct scheduler *s, const struct worker_core_options *options, const struct worker_hooks *hooks,
+                    const struct pace *pace);
 void scheduler_fini(struct scheduler *s);
 
 // A NEW sequence joins the waiting list. seq must stay until scheduler_idle().

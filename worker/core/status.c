@@ -62,8 +62,8 @@ static void add_load(const struct worker_core *core, struct deployment_status *d
 uint32_t status_retry_after_ms(const struct worker_core *core) {
     struct deployment_status d = {0};
     add_load(core, &d);
-    double seconds = (double)d.queued_tokens / step_model_prefill_rate(&core->model) +
-                     (double)d.decode_left / step_model_decode_rate(&core->model);
+    double seconds = (double)d.queued_tokens / step_model_prefill_rate(&core->pace.model) +
+                     (double)d.decode_left / step_model_decode_rate(&core->pace.model);
     double streams = (double)d.running + d.queued;
     double ms = streams > 0 ? 1e3 * seconds / streams : 0;
     if (ms < RETRY_AFTER_MIN_MS) return RETRY_AFTER_MIN_MS;
@@ -83,8 +83,8 @@ static void send_status(struct worker_core *core, struct link *link, uint32_t gr
     if (groups & STATUS_INFO) d.info = core->options.info;
     if (groups & STATUS_LOAD) add_load(core, &d);
     d.generates_seen = link->generates_seen;
-    d.prefill_rate = step_model_prefill_rate(&core->model);
-    d.decode_rate = step_model_decode_rate(&core->model);
+    d.prefill_rate = step_model_prefill_rate(&core->pace.model);
+    d.decode_rate = step_model_decode_rate(&core->pace.model);
     d.decoded_total = core->counters.decoded_tokens;
     d.prefilled_total = core->scheduler.prefilled_tokens;
     struct msg m = {.kind = MSG_STATUS, .status = {.seq = ++link->status_seq, .full = full}};

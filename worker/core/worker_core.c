@@ -26,8 +26,8 @@ struct worker_core *worker_core_create(const struct worker_core_options *options
     core->context = held < options->max_context ? (uint32_t)held : options->max_context;
     core->options.info.max_context = core->context;
     core->options.info.max_seqs = options->max_seqs;
-    scheduler_init(&core->scheduler, &core->options, &core->hooks);
-    step_model_init(&core->model, options->max_seqs, options->step_tokens);
+    pace_init(&core->pace, options->inter_token_ms * 1000, options->max_seqs, options->step_tokens);
+    scheduler_init(&core->scheduler, &core->options, &core->hooks, &core->pace);
     return core;
 }
 
@@ -234,8 +234,8 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
     }
     CHECK(next == n);
     if (plan->decode_rows + plan->prefill_tokens > 0)
-        step_model_learn(&core->model, round * plan->decode_rows, round * plan->prefill_tokens,
-                         round * bounded_us(core, plan, took_us));
+        pace_learn(&core->pace, round * plan->decode_rows, round * plan->prefill_tokens,
+                   round * bounded_us(core, plan, took_us));
     core->step_done_at = core->now;
     if (plan->prefill_tokens > 0) status_touch(core, STATUS_LOAD);
     status_age(core, STATUS_LOAD | STATUS_RATES | STATUS_COUNTERS);

@@ -35,6 +35,7 @@ struct worker_core_options {
     uint32_t block_tokens;   // KV block size
     uint32_t n_blocks;       // KV blocks
     uint32_t step_tokens;    // budget: tokens of all rows of one plan
+    uint32_t inter_token_ms; // target for the time between two tokens of an answer; prompts wait for it (0: none)
     uint32_t chunk_tokens;   // longest prompt chunk of one sequence in one plan
     uint32_t plans_in_flight; // submitted and unanswered, ≥ 1, default 2
     uint32_t micro_batches;   // stages of a pipeline that work at the same time; 0 or 1: no pipeline. See scheduler.h

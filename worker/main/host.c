@@ -368,6 +368,7 @@ static void core_options(const struct host *h, const struct engine_mem *mem, str
     _Static_assert((int)CONFIG_PREFIX_OFF == (int)PREFIX_CACHE_OFF, "the words of the configuration in the core's order");
     o->prefix_cache = (enum prefix_cache)s->config.serving.prefix_cache;
     o->prefix_salt = process_random();
+    o->inter_token_ms = s->config.serving.inter_token_ms;
     o->orphan_tokens = 256;
     o->grace_ms = s->grace_ms;
     o->lease_ms = CHECKPOINT_LEASE_MS;

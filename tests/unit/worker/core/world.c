@@ -285,6 +285,7 @@ static void create_core(struct world *w) {
     c.micro_batches = o->micro_batches;
     c.max_context = o->max_context;
     c.prefix_cache = o->prefix_cache;
+    c.inter_token_ms = o->inter_token_ms;
     c.prefix_salt = o->seed;
     c.queue_max = o->queue_max;
     c.orphan_tokens = o->orphan_tokens;

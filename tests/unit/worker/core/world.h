@@ -15,6 +15,7 @@ struct world_options {
         max_context, queue_max;
     uint32_t orphan_tokens, grace_ms;
     uint64_t kept_bytes_max;
+    uint32_t inter_token_ms;
     uint32_t family_prefix; // tokens at the start of every prompt that all streams of a family share
     enum prefix_cache prefix_cache;
     bool priorities;       // streams have one of three, and one of three tenants
