@@ -107,3 +107,4 @@ void status_full(struct worker_core *core, struct link *link);
 void status_now(struct worker_core *core); // what was touched goes out at once
 ms_t status_tick(struct worker_core *core, struct link *link);
 uint32_t status_retry_after_ms(const struct worker_core *core);
+uint32_t status_wait_ms(const struct worker_core *core); // expected, until one more stream gets a slot

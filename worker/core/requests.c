@@ -86,10 +86,20 @@ static err_id check_room(const struct worker_core *core, struct error *e) {
     return error_set(e, ERR_OVERLOADED, "the queue of %s is full (%u streams)", core->options.name, core->options.queue_max);
 }
 
+// A stream whose turn would come after its deadline is refused while there is time to go elsewhere.
+static err_id check_wait(const struct worker_core *core, const struct msg_generate *g, struct error *e) {
+    uint32_t wait = status_wait_ms(core);
+    if (g->deadline_ms == 0 || wait <= g->deadline_ms) return ERR_NONE;
+    return error_set(e, ERR_OVERLOADED,
+                     "%s has work for about %u ms ahead of it, and its deadline is in %u ms: try again later or elsewhere",
+                     core->options.name, wait, g->deadline_ms);
+}
+
 static err_id check_generate(const struct worker_core *core, const struct msg_generate *g, struct error *e) {
     TRY(check_life(core, e));
     TRY(check_target(core, g, e));
-    return check_room(core, e);
+    TRY(check_room(core, e));
+    return check_wait(core, g, e);
 }
 
 static void start(struct worker_core *core, struct link *link, const struct msg_generate *g) {

@@ -58,16 +58,28 @@ static void add_load(const struct worker_core *core, struct deployment_status *d
     d->replicas_total = 1;
 }
 
-// The expected time until the queue is one shorter: its work spread over its streams.
-uint32_t status_retry_after_ms(const struct worker_core *core) {
+// Expected time until all that is here has ended.
+static double work_ms(const struct worker_core *core) {
     struct deployment_status d = {0};
     add_load(core, &d);
-    double seconds = (double)d.queued_tokens / step_model_prefill_rate(&core->pace.model) +
-                     (double)d.decode_left / step_model_decode_rate(&core->pace.model);
-    double streams = (double)d.running + d.queued;
-    double ms = streams > 0 ? 1e3 * seconds / streams : 0;
+    return 1e3 * ((double)d.queued_tokens / (double)step_model_prefill_rate(&core->pace.model) +
+                  (double)d.decode_left / (double)step_model_decode_rate(&core->pace.model));
+}
+
+// The expected time until the queue is one shorter: its work spread over its streams.
+uint32_t status_retry_after_ms(const struct worker_core *core) {
+    uint32_t streams = core->streams.n_preparing + core->streams.n_live;
+    double ms = streams > 0 ? work_ms(core) / streams : 0;
     if (ms < RETRY_AFTER_MIN_MS) return RETRY_AFTER_MIN_MS;
     return ms < RETRY_AFTER_MAX_MS ? (uint32_t)ms : RETRY_AFTER_MAX_MS;
+}
+
+// A slot is there for one more than those that wait once so many more have ended.
+uint32_t status_wait_ms(const struct worker_core *core) {
+    uint32_t streams = core->streams.n_preparing + core->streams.n_live, slots = core->options.max_seqs;
+    if (streams < slots) return 0;
+    double ms = work_ms(core) * (streams - slots + 1) / streams;
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
 // ---- messages ----

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <string.h>
 #include "tests/unit/worker/core/world.h"
 #include "worker/core/fair.h"
 
@@ -104,6 +105,29 @@ static void a_tenant_that_floods_does_not_make_another_one_wait(void **state) {
     world_destroy(w);
 }
 
+static void who_would_wait_beyond_its_deadline_is_refused_at_once_and_told(void **state) {
+    struct world_options o = world_defaults();
+    o.max_seqs = 2;
+    struct world *w = world_create(&o);
+    worker_core_ready_to_serve(w->core, "f1", 1000, 100, w->now); // 10 ms a token
+    uint32_t running[2], late = long_stream(w, 10, 10), patient = long_stream(w, 10, 10);
+    w->step_us = 10000;
+    for (uint32_t i = 0; i < 2; i++) world_ask(w, running[i] = long_stream(w, 10, 60), 1);
+    world_turns(w, 4);
+    w->streams[late].deadline_ms = 100;
+    w->streams[patient].deadline_ms = 100000;
+    world_ask(w, late, 1);
+    world_ask(w, patient, 1);
+    world_turns(w, 2);
+    assert_true(w->streams[late].rejected && w->streams[late].refusal.error.id == ERR_OVERLOADED);
+    assert_non_null(strstr(w->streams[late].refusal.error.text, "work for about"));
+    assert_true(w->streams[late].refusal.retry_after_ms > 0);
+    assert_false(w->streams[patient].rejected);
+    world_settle(w, 5000);
+    world_assert_whole(w, patient);
+    world_destroy(w);
+}
+
 static void a_tenant_that_was_away_brings_no_credit(void **state) {
     static struct fair f;
     uint32_t a = fair_begin(&f, 11), b = fair_begin(&f, 22);
@@ -126,6 +150,7 @@ int main(void) {
         cmocka_unit_test(a_higher_priority_sends_a_lower_one_away_which_ends_all_the_same),
         cmocka_unit_test(under_pressure_the_lowest_priority_leaves_not_the_youngest),
         cmocka_unit_test(a_tenant_that_floods_does_not_make_another_one_wait),
+        cmocka_unit_test(who_would_wait_beyond_its_deadline_is_refused_at_once_and_told),
         cmocka_unit_test(a_tenant_that_was_away_brings_no_credit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
