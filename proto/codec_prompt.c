@@ -60,6 +60,7 @@ static void enc_shape(const struct prompt *p, struct codec_arena *a, Shoal__Prom
     out->suffix = enc_optional_text(p->suffix);
     out->task = (Shoal__PromptTask)p->task;
     out->no_special_tokens = p->no_special_tokens;
+    out->echo = p->echo;
 }
 
 bool codec_prompt_encode(const struct prompt *p, struct buf *out) {
@@ -252,6 +253,7 @@ static err_id dec_shape(const Shoal__Prompt *from, struct codec_arena *a, struct
     out->no_generation_prompt = from->no_generation_prompt;
     out->continue_final_message = from->continue_final_message;
     out->no_special_tokens = from->no_special_tokens;
+    out->echo = from->echo;
     TRY(dec_optional(&from->suffix, a, "suffix", &out->suffix, e));
     TRY(dec_tool_choice(from, a, out, e));
     return dec_response(from, a, out, e);

@@ -73,5 +73,6 @@ struct prompt {
     const char *suffix;          // PROMPT_TEXT: what follows the answer, or NULL
     enum prompt_task task;
     bool no_special_tokens; // PROMPT_TEXT: none are put around it
-    uint32_t n_choices; // answers asked for, each a stream of its own; ≤ CHOICES_MAX; 0 = 1
+    bool echo;              // the answer's text begins with the prompt's
+    uint32_t n_choices;     // answers asked for, each a stream of its own; ≤ CHOICES_MAX; 0 = 1
 };

@@ -19,10 +19,14 @@ struct config_region {
     uint32_t spill_after_ms; // expected wait above which work goes to another region
 };
 
+// How a model writes calls of tools: auto, or one of worker/text/tool_style.h's by its name.
+enum config_tools { TOOLS_AUTO, TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA3, TOOLS_DEEPSEEK_V3, TOOLS_DEEPSEEK_V31 };
+
 struct config_deployment {
     char name[NAME_SIZE];
     char path[CONFIG_PATH_SIZE]; // the model's folder on the workers; empty: given to each worker with --path
     uint32_t share;              // of the model's new requests, relative to its other deployments
+    enum config_tools tools;
 };
 
 struct config_model {
@@ -66,6 +70,8 @@ struct config_timers {
     uint32_t header_ms, body_ms, idle_ms, stall_ms; // HTTP: reading headers, reading a body, between requests, no progress
 };
 
+enum config_switch { SWITCH_FALSE, SWITCH_TRUE };
+
 // Who may speak: docs/security.md.
 enum config_curve { CURVE_OFF, CURVE_REQUIRED };
 enum config_plaintext { PLAINTEXT_LOOPBACK, PLAINTEXT_ANYWHERE };
@@ -99,6 +105,9 @@ struct config_spot {   // machines that are taken away
     uint32_t max_age_ms;
 };
 
+// Under which name an answer's reasoning goes out.
+enum config_reasoning { REASONING_CONTENT, REASONING_SHORT, REASONING_BOTH };
+
 struct config_log {
     enum log_format format;
     enum log_level level;
@@ -107,6 +116,8 @@ struct config_log {
 struct cluster_config {
     uint32_t schema;
     char cluster[NAME_SIZE];
+    enum config_switch strict; // requests with fields that are not known are refused
+    enum config_reasoning reasoning_field;
     struct config_discover routers;
     struct config_listen listen;
     struct config_region regions[REGIONS_MAX];

@@ -12,6 +12,10 @@ static const char *const metrics[] = {"keyed", "open", NULL};
 static const char *const prefix_cache[] = {"shared", "tenant", "off", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
 
+static const char *const switches[] = {"false", "true", NULL};
+static const char *const reasoning[] = {"reasoning_content", "reasoning", "both", NULL};
+static const char *const tools[] = {"auto", "none", "hermes", "llama3", "deepseek_v3", "deepseek_v31", NULL};
+
 #define AT(member)          .offset = offsetof(struct cluster_config, member)
 #define IN(element, member) .offset = offsetof(struct element, member)
 #define MAP(parent, member)                                                                                                 \
@@ -24,6 +28,12 @@ enum { MS = 1, SECOND = 1000, HOUR = 3600 * SECOND, KB = 1 << 10 };
 const struct config_key CONFIG_KEYS[] = {
     {"schema", CONFIG_NUMBER, "1", 1, 1, AT(schema), .help = "Version of this file's format."},
     {"cluster", CONFIG_NAME, "shoal", AT(cluster), .help = "Name of the cluster, in logs and status."},
+
+    {"strict", CONFIG_WORD, "false", .words = switches, .reloadable = true, AT(strict),
+     .help = "true: an HTTP request with a field that is not known is refused. false: the field is ignored and named in the "
+             "response header X-Shoal-Ignored."},
+    {"reasoning_field", CONFIG_WORD, "reasoning_content", .words = reasoning, .reloadable = true, AT(reasoning_field),
+     .help = "The name under which HTTP answers hold a model's reasoning; both: under either."},
 
     {"routers.discover", CONFIG_DISCOVER, AT(routers),
      .help = "Where workers find routers: a list of tcp://host:port, or dns:host:port (every address of the name), or "
@@ -52,6 +62,9 @@ const struct config_key CONFIG_KEYS[] = {
      .help = "The model's folder, or its GGUF file, on the workers. Empty: each worker is told by a flag."},
     {"models.*.deployments.*.share", CONFIG_PERCENT, "100", 0, 1000000, .reloadable = true, IN(config_deployment, share),
      .help = "Share of the model's new requests, relative to its other deployments."},
+    {"models.*.deployments.*.tools", CONFIG_WORD, "auto", .words = tools, IN(config_deployment, tools),
+     .help = "How the model writes calls of tools in its text. auto: as its chat template does. The workers of a deployment "
+             "must agree."},
 
     {"security.curve", CONFIG_WORD, "off", .words = curve, AT(security.curve),
      .help =

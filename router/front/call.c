@@ -55,6 +55,7 @@ static void unlink_call(struct call *c) {
 static void call_free(struct call *c) {
     unlink_call(c);
     free(c->choices);
+    free(c->answer.tools);
     free(c);
 }
 
@@ -349,6 +350,7 @@ static err_id make_generate(const struct http_exchange *x, const struct openai_v
     g->has_seed = o->has_seed;
     g->seed = o->seed;
     g->max_tokens = o->max_tokens;
+    g->priority = o->priority;
     g->prompt_bytes = o->prompt_bytes;
     g->body = (const uint8_t *)body->data;
     g->body_len = body->len;
@@ -374,6 +376,8 @@ static struct call *call_create(struct front *f, struct http_exchange *x, const 
     c->started_at = c->written_at = now;
     name_answer(c, o, g);
     c->choices = xcalloc(o->n, sizeof *c->choices);
+    c->answer.tools = xcalloc(o->n, sizeof *c->answer.tools);
+    c->answer.reasoning = f->options.config->reasoning_field;
     for (uint32_t i = 0; i < o->n; i++) c->choices[i] = (struct choice){.call = c, .index = i};
     snprintf(c->ignored, sizeof c->ignored, "%s", o->ignored);
     if (o->stream) {
@@ -437,6 +441,13 @@ void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind,
         return;
     }
     struct openai_view o = openai_request_view(request);
+    if (f->options.config->strict && o.ignored[0]) {
+        error_set_param(&e, ERR_INVALID_ARGUMENT, o.ignored, "this cluster refuses fields that it doesn't know: %.400s",
+                        o.ignored);
+        refuse(f, x, &e, 0);
+        openai_request_destroy(request);
+        return;
+    }
     struct comeback back;
     snprintf(g.tenant, sizeof g.tenant, "%s", who->tenant);
     if (guard_check_model(f->options.guard, who->tenant, o.model, &e) != ERR_NONE ||

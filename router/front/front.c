@@ -308,6 +308,7 @@ void front_destroy(struct front **handle) {
         f->calls = c->next;
         for (uint32_t i = 0; i < c->answer.event.n; i++) feed_forget(c->choices[i].feed, &c->choices[i]);
         free(c->choices);
+        free(c->answer.tools);
         free(c);
     }
     front_metrics_destroy(&f->metrics);

@@ -1,5 +1,7 @@
 #include "router/front/openai_render.h"
 
+#include "common/base/check.h"
+
 #include <math.h>
 
 // --- JSON strings
@@ -87,11 +89,11 @@ static const char *chunk_object(const struct openai_answer *a) {
 
 static void append_usage(struct buf *out, const struct usage *u) {
     buf_printf(out,
-               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":{\"cached_"
-               "tokens\":%u},"
-               "\"completion_tokens_details\":{\"reasoning_tokens\":%u}}",
+               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
+               "\"prompt_tokens_details\":{\"cached_tokens\":%u},\"completion_tokens_details\":{\"reasoning_tokens\":%u},"
+               "\"prompt_cache_hit_tokens\":%u,\"prompt_cache_miss_tokens\":%u}",
                u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens, u->cached_tokens,
-               u->reasoning_tokens);
+               u->reasoning_tokens, u->cached_tokens, u->prompt_tokens - u->cached_tokens);
 }
 
 static void append_origin(struct buf *out, const struct openai_answer *a) {
@@ -192,7 +194,20 @@ static void end_chunk(struct buf *out, const struct openai_answer *a) {
     end_event(out, a);
 }
 
-static const char *delta_field(uint8_t channel) { return channel == CHANNEL_REASONING ? "reasoning_content" : "content"; }
+// ,"name":"text" for a channel other than the tools', without the comma; reasoning under the names that are configured.
+static void append_field(struct buf *out, const struct openai_answer *a, uint8_t channel, const char *text, size_t len) {
+    bool first = true;
+    const char *const names[] = {channel == CHANNEL_CONTENT        ? "content"
+                                 : a->reasoning != REASONING_SHORT ? "reasoning_content"
+                                                                   : NULL,
+                                 channel == CHANNEL_REASONING && a->reasoning != REASONING_CONTENT ? "reasoning" : NULL};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (names[i] == NULL) continue;
+        buf_printf(out, "%s\"%s\":", first ? "" : ",", names[i]);
+        json_append_string(out, text, len);
+        first = false;
+    }
+}
 
 // Text of one choice: of records [from, to) of its log, or, log NULL, what was held back at its end.
 struct piece {
@@ -204,15 +219,37 @@ struct piece {
     uint32_t from, to;
 };
 
-static void render_text(struct buf *out, const struct openai_answer *a, const struct piece *p) {
+// The calls that a piece adds to, as a delta's inside. False: none, nothing is to be rendered.
+static bool append_calls(struct buf *out, struct openai_answer *a, const struct piece *p) {
+    struct tool_cursor *c = &a->tools[p->choice];
+    if (p->log) tool_cursor_seek(c, p->log, p->from);
+    buf_str(out, "\"tool_calls\":[");
+    bool any = tool_deltas(c, a->id, p->choice, p->text, p->len, out);
+    if (p->log) c->offset = p->to;
+    buf_char(out, ']');
+    return any;
+}
+
+static void render_text(struct buf *out, struct openai_answer *a, const struct piece *p) {
+    struct buf inside = {0};
+    bool calls = p->channel == CHANNEL_TOOL;
+    if (calls && !append_calls(&inside, a, p) && !a->logprobs) {
+        buf_free(&inside);
+        return;
+    }
+    if (!calls && a->kind == OPENAI_CHAT) append_field(&inside, a, p->channel, p->text, p->len);
     begin_chunk(out, a);
     buf_printf(out, ",\"choices\":[{\"index\":%u,", p->choice);
-    if (a->kind == OPENAI_CHAT)
-        buf_printf(out, "\"delta\":{\"%s\":", delta_field(p->channel));
-    else
+    if (a->kind == OPENAI_CHAT) {
+        buf_str(out, "\"delta\":{");
+        buf_append(out, inside.data, inside.len);
+        buf_str(out, "},\"logprobs\":");
+    } else {
         buf_str(out, "\"text\":");
-    json_append_string(out, p->text, p->len);
-    buf_str(out, a->kind == OPENAI_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
+        json_append_string(out, p->text, p->len);
+        buf_str(out, ",\"logprobs\":");
+    }
+    buf_free(&inside);
     append_logprobs(out, a, p->log, p->from, p->to);
     buf_str(out, ",\"finish_reason\":null}]");
     end_chunk(out, a);
@@ -295,15 +332,14 @@ void openai_render_stream_error(struct buf *out, const struct error *e) {
 
 // --- bodies
 
-static void append_channel(struct buf *out, const struct record_log *log, const struct msg_done *done, uint8_t channel) {
-    struct buf text = {0};
-    for (uint32_t i = 0; i < record_log_count(log); i++) {
-        struct record r = record_log_get(log, i);
-        if (r.channel == channel) buf_append(&text, r.text, r.text_len);
+// All text of one channel of a choice.
+static void channel_text(const struct openai_choice *c, uint8_t channel, struct buf *out) {
+    buf_str(out, "");
+    for (uint32_t i = 0; i < record_log_count(c->log); i++) {
+        struct record r = record_log_get(c->log, i);
+        if (r.channel == channel) buf_append(out, r.text, r.text_len);
     }
-    if (done->tail_len > 0 && done->tail_channel == channel) buf_append(&text, done->tail, done->tail_len);
-    json_append_string(out, text.len ? text.data : "", text.len);
-    buf_free(&text);
+    if (c->done->tail_len > 0 && c->done->tail_channel == channel) buf_append(out, c->done->tail, c->done->tail_len);
 }
 
 static bool has_channel(const struct record_log *log, uint8_t channel) {
@@ -312,21 +348,41 @@ static bool has_channel(const struct record_log *log, uint8_t channel) {
     return false;
 }
 
+static void append_message(struct buf *out, const struct openai_answer *a, uint32_t index, const struct openai_choice *c) {
+    struct buf content = {0}, reasoning = {0}, tools = {0}, calls = {0};
+    channel_text(c, CHANNEL_CONTENT, &content);
+    channel_text(c, CHANNEL_REASONING, &reasoning);
+    channel_text(c, CHANNEL_TOOL, &tools);
+    uint32_t n_calls = tool_calls(a->id, index, tools.data, tools.len, &calls);
+    buf_str(out, "\"message\":{\"role\":\"assistant\",");
+    if (n_calls > 0 && content.len == 0)
+        buf_str(out, "\"content\":null");
+    else
+        append_field(out, a, CHANNEL_CONTENT, content.data, content.len);
+    if (has_channel(c->log, CHANNEL_REASONING)) {
+        buf_char(out, ',');
+        append_field(out, a, CHANNEL_REASONING, reasoning.data, reasoning.len);
+    }
+    if (n_calls > 0) buf_printf(out, ",\"tool_calls\":[%s]", calls.data);
+    buf_str(out, ",\"refusal\":null}");
+    buf_free(&content), buf_free(&reasoning), buf_free(&tools), buf_free(&calls);
+}
+
+static void append_text_of(struct buf *out, const struct openai_choice *c) {
+    struct buf text = {0};
+    channel_text(c, CHANNEL_CONTENT, &text);
+    buf_str(out, "\"text\":");
+    json_append_string(out, text.data, text.len);
+    buf_free(&text);
+}
+
 static void append_choice(struct buf *out, const struct openai_answer *a, uint32_t index, const struct openai_choice *c) {
     buf_printf(out, "{\"index\":%u,", index);
-    if (a->kind == OPENAI_CHAT) {
-        buf_str(out, "\"message\":{\"role\":\"assistant\",\"content\":");
-        append_channel(out, c->log, c->done, CHANNEL_CONTENT);
-        if (has_channel(c->log, CHANNEL_REASONING)) {
-            buf_str(out, ",\"reasoning_content\":");
-            append_channel(out, c->log, c->done, CHANNEL_REASONING);
-        }
-        buf_str(out, ",\"refusal\":null},\"logprobs\":");
-    } else {
-        buf_str(out, "\"text\":");
-        append_channel(out, c->log, c->done, CHANNEL_CONTENT);
-        buf_str(out, ",\"logprobs\":");
-    }
+    if (a->kind == OPENAI_CHAT)
+        append_message(out, a, index, c);
+    else
+        append_text_of(out, c);
+    buf_str(out, ",\"logprobs\":");
     append_logprobs(out, a, c->log, 0, record_log_count(c->log));
     buf_printf(out, ",\"finish_reason\":%s}", finish_text(c->done->finish));
 }

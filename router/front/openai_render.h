@@ -5,7 +5,9 @@
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/message.h"
+#include "common/sys/config.h"
 #include "router/front/openai_request.h"
+#include "router/front/openai_tools.h"
 #include "router/front/stream_id.h"
 
 struct openai_answer {
@@ -23,6 +25,8 @@ struct openai_answer {
     const struct stream_keys *keys;
     char tenant[NAME_SIZE];
     struct stream_id event;
+    enum config_reasoning reasoning; // the fields that hold it
+    struct tool_cursor *tools;       // of each choice: the caller's, zeroed
 };
 
 // --- streaming: each writes none, one or more whole events, and moves a->event.at behind what it has written

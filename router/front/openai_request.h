@@ -1,12 +1,18 @@
-// An OpenAI request body (chat/completions or completions) as what Shoal sends on: routing fields and a prompt. Pure
-// translation: no model, no network. null means absent; fields of other servers' dialects that Shoal honours are listed in
-// the .c; others are ignored and named in `ignored`, for the response header.
+// An OpenAI request body (chat/completions, completions, tokenize, detokenize) as what Shoal sends on: routing fields and a
+// prompt. Pure translation: no model, no network. null means absent; fields of other servers' dialects that Shoal honours
+// are listed in the .c; others are ignored and named in `ignored`, for the response header.
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/message.h"
 #include "common/base/prompt.h"
 
-enum openai_kind { OPENAI_CHAT, OPENAI_COMPLETION };
+enum openai_kind {
+    OPENAI_CHAT,
+    OPENAI_COMPLETION,
+    OPENAI_TOKENIZE,   // vLLM's: text or messages to tokens
+    OPENAI_DETOKENIZE, // and back
+    OPENAI_EMBEDDING,
+};
 
 struct openai_request; // owns the parsed JSON that the views below point into
 
@@ -21,7 +27,9 @@ struct openai_view {
     bool has_seed;
     uint64_t seed;
     uint32_t prompt_bytes; // of all text in the prompt
-    const char *ignored;   // "foo, bar" or ""
+    int32_t priority;
+    bool token_strings;  // TOKENIZE: each token's text is wanted
+    const char *ignored; // "foo, bar" or ""
 };
 
 // ERR_INVALID_ARGUMENT with the field in e->param, or ERR_UNSUPPORTED. *out = NULL on failure.

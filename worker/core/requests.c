@@ -225,7 +225,7 @@ static err_id check_prepared(const struct worker_core *core, const struct stream
         return e->id;
     }
     if (p->n_tokens == 0) return error_set(e, ERR_INVALID_ARGUMENT, "the prompt has no tokens");
-    if (p->n_tokens < core->context && s->n_given <= core->context - p->n_tokens) return ERR_NONE;
+    if (p->is_known || (p->n_tokens < core->context && s->n_given <= core->context - p->n_tokens)) return ERR_NONE;
     if (p->n_tokens < core->context)
         return error_set(e, ERR_CONTEXT_LENGTH, "prompt and answer so far have %u and %u tokens; this worker holds %u",
                          p->n_tokens, s->n_given, core->context);
@@ -261,13 +261,26 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     for (uint32_t i = 0; i < s->n_given; i++) sequence_append(&s->seq, record_log_get(s->log, i).token);
 }
 
+// Records of an answer that nobody has to compute, behind those that the router has.
+static void say_known(struct worker_core *core, struct stream *s, const struct prepared *p) {
+    for (uint32_t i = record_log_count(s->log); i < p->n_answer; i++) {
+        struct worker_token token = {.token = p->answer[i]};
+        struct record r = {0};
+        core->hooks.record(core->hooks.ctx, s->user, i, &token, &r);
+        record_log_append(s->log, &r);
+    }
+    answer_finish(core, s, FINISH_STOP, NULL);
+}
+
 static void accept(struct worker_core *core, struct stream *s, const struct prepared *p) {
     begin_sequence(core, s, p);
     core->counters.accepted++;
     streams_set_state(&core->streams, s, STREAM_LIVE);
     answer_accepted(core, s);
     status_touch(core, STATUS_LOAD);
-    if (p->verdict != TEXT_GO_ON) {
+    if (p->is_known) {
+        say_known(core, s, p);
+    } else if (p->verdict != TEXT_GO_ON) {
         RARE_MARK(given_records_end_it);
         answer_finish(core, s, p->verdict == TEXT_STOP ? FINISH_STOP : FINISH_TOOL_CALLS, NULL);
     } else if (s->n_given >= s->max_tokens) {

@@ -62,6 +62,11 @@ struct prepared {
     const uint32_t *tokens;
     uint32_t n_tokens;
     uint32_t max_tokens; // the client's, or a default; cut to the context by the core
+    // The answer is known already: hooks.record is called for these tokens at once, then the stream is done. The prompt is
+    // not computed.
+    bool is_known;
+    const uint32_t *answer;
+    uint32_t n_answer;
     // Of the prompt's and the given records' positions, the first so many were found in the checkpoint that g names, for
     // these very tokens: hooks.restore will be called for them (for all but the last position at most). 0: none.
     uint32_t n_restored;

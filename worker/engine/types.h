@@ -42,6 +42,7 @@ struct engine_opts {
     uint32_t quant;                  // enum quant (worker/model/spec.h): quantise at load; 0 = as the files have it
     uint32_t isa;                    // 0 = the best there is; for tests see cpu/cpu.h
     struct engine_mock_opts mock;
+    const char *mock_say; // the mock's answer to everything, before eos; NULL: letters
 };
 
 // What probe() finds: a device of this kind, and what it has.

@@ -19,6 +19,7 @@ struct host_settings {
     char aliases[ALIASES_MAX][NAME_SIZE];
     const char *path;   // the model's folder; NULL for the mock
     const char *device; // of the table of backends
+    enum config_tools tools;
     struct config_discover routers;
     const char *admin, *metrics; // addresses, or NULL
     const char *key;             // its certificate, in security.keys

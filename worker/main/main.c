@@ -27,6 +27,7 @@ struct command_line {
     uint64_t kv_bytes, kept_bytes;
     double mock_prefill, mock_decode_ms;
     uint32_t mock_answer;
+    const char *mock_say;
 };
 
 static const char mock_crash_word[] = "<crash>";
@@ -54,8 +55,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          "stage 0: where the others dial it; stages from 2: where the one before does [tcp://127.0.0.1:0]", NULL, 0, 0,
          false},
         {"leader", FLAG_STRING, &c->leader, "ADDRESS", "stages from 1: the leader's --group-listen", NULL, 0, 0, false},
-        {"layers", FLAG_STRING, &c->layers, "A-B", "this stage's layers, instead of a split by their cost", NULL, 0, 0,
-         false},
+        {"layers", FLAG_STRING, &c->layers, "A-B", "its layers, instead of a split by their cost", NULL, 0, 0, false},
         {"micro-batches", FLAG_U32, &c->micro_batches, "N", "of a group: steps under way at once; 0: one for each stage",
          NULL, 0, ENGINE_DEPTH, false},
         {"threads", FLAG_U32, &c->threads, "N", "threads of the CPU engine; 0: as many as it may use", NULL, 0, 1024, false},
@@ -83,6 +83,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
         {"mock-answer", FLAG_U32, &c->mock_answer, "TOKENS", "mock: mean length of answers; 0: no end", NULL, 0, 0, false},
+        {"mock-say", FLAG_STRING, &c->mock_say, "TEXT", "mock: every answer, instead of letters", NULL, 0, 0, false},
         {"mock-layers", FLAG_U32, &c->mock_layers, "N", "mock: layers; 0: one for each stage", NULL, 0, 1024, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
         {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
@@ -141,6 +142,7 @@ static err_id choose_model(struct host_settings *s, const struct command_line *c
         return error_set(e, ERR_CONFIG, "the configuration has no deployment '%s' of model '%s'", s->deployment, s->model);
     bool mock = strcmp(s->device, "mock") == 0;
     if (d && d->path[0] && !s->path && !mock) s->path = d->path;
+    if (d) s->tools = d->tools;
     return ERR_NONE;
 }
 
@@ -180,7 +182,8 @@ static err_id choose_group(struct host_settings *s, const struct command_line *c
     if (g->stage > 0 && !c->leader)
         return error_set(e, ERR_CONFIG, "stage %u needs --leader ADDRESS, the --group-listen of stage 0", g->stage);
     if (c->record)
-        return error_set(e, ERR_CONFIG, "--record is for a worker that holds all layers: leave it out, or leave --parallel out");
+        return error_set(e, ERR_CONFIG,
+                         "--record is for a worker that holds all layers: leave it out, or leave --parallel out");
     if (c->layers) TRY(split_parse_layers(c->layers, &g->layer_first, &g->layer_end, e));
     uint32_t most = g->stages < ENGINE_DEPTH ? g->stages : ENGINE_DEPTH;
     s->micro_batches = s->plans_in_flight = c->micro_batches > 0 ? c->micro_batches : most;
@@ -234,6 +237,7 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     if (s->engine.quant != QUANT_NONE && strcmp(c->device, "mock") == 0)
         return error_set(e, ERR_CONFIG, "--device mock has no weights to quantise: leave --quant out");
     set_mock(&s->engine.mock, c);
+    s->engine.mock_say = c->mock_say;
     if (s->engine.mock.layers == 0) s->engine.mock.layers = s->group.stages;
     return ERR_NONE;
 }

@@ -2,11 +2,9 @@
 
 #include "common/base/check.h"
 #include "proto/codec.h"
-#include "worker/text/channel.h"
-#include "worker/text/messages.h"
 #include "worker/text/output.h"
+#include "worker/text/prompt_tokens.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +12,13 @@
 
 struct stream_text {
     const struct text_source *source;
-    struct output *output; // NULL: the mock's
+    struct output *output;
     struct sampling_params sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[STOP_TOKENS_MAX + EOS_IDS_MAX];
     uint32_t min_tokens;
     bool logprobs;
     struct buf tail;
-    char mock_text[2];
     struct checkpoint_found *found; // NULL: no checkpoint was named
 };
 
@@ -42,10 +39,18 @@ struct job {
     void *ctx;
     // the outcome
     struct error error;
-    struct ids ids;
+    struct prompt_tokens prompt;
+    bool is_known; // the answer:
+    struct ids answer;
     struct stream_text *text;
     enum text_verdict verdict;
 };
+
+// What the answer is after a token. When it ends, calls that only the end makes certain count too.
+static enum text_verdict verdict_of(struct stream_text *t, const struct output_text *text, bool ended) {
+    if (!text->stopped && !ended) return TEXT_GO_ON;
+    return output_calls(t->output) > 0 ? TEXT_STOP_TOOL_CALLS : TEXT_STOP;
+}
 
 static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
     if (index < t->min_tokens) return false;
@@ -56,63 +61,8 @@ static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
 
 // --- on the pool: from a prompt to tokens
 
-static void mock_tokens(struct job *job, const struct prompt *p) {
-    const char *text = p->kind == PROMPT_CHAT ? p->messages_json : p->text;
-    size_t len = p->kind == PROMPT_CHAT ? strlen(text) : p->text_len;
-    for (size_t i = 0; i < len; i++) ids_push(&job->ids, (uint8_t)text[i]);
-}
-
-static json_t *parse_json(const char *text, json_t *(*otherwise)(void)) {
-    return text ? json_loads(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL) : otherwise ? otherwise() : NULL;
-}
-
-static err_id render_chat(const struct model_text *m, const struct prompt *p, struct buf *out, struct error *e) {
-    if (m->chat == NULL) return error_set(e, ERR_INVALID_ARGUMENT, "this model has no chat template: use completions");
-    json_t *given = parse_json(p->messages_json, NULL), *messages = NULL;
-    json_t *tools = parse_json(p->tools_json, NULL), *extra = parse_json(p->template_kwargs_json, NULL);
-    err_id id = given ? messages_normalise(m->chat, given, &messages, e)
-                      : error_set_param(e, ERR_INVALID_ARGUMENT, "messages", "'messages' is not valid JSON");
-    if (id == ERR_NONE) {
-        struct template_input input = {.messages = messages,
-                                       .tools = tools,
-                                       .extra = extra,
-                                       .add_generation_prompt = true,
-                                       .special_tokens = m->special_tokens,
-                                       .now_unix_s = time(NULL)};
-        id = template_render(m->chat, &input, out, e);
-    }
-    json_decref(given);
-    json_decref(messages);
-    json_decref(tools);
-    json_decref(extra);
-    return id;
-}
-
-// Fills job->ids; *inside: the answer starts in the reasoning.
-static err_id tokenise(struct job *job, const struct prompt *p, bool *inside, struct error *e) {
-    const struct model_text *m = job->source->model;
-    if (p->kind == PROMPT_TOKENS) {
-        for (uint32_t i = 0; i < p->n_tokens; i++) {
-            if (p->tokens[i] >= job->source->vocab)
-                return error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the token id %u is not below the vocabulary's %u",
-                                       p->tokens[i], job->source->vocab);
-            ids_push(&job->ids, p->tokens[i]);
-        }
-        return ERR_NONE;
-    }
-    if (m == NULL) {
-        mock_tokens(job, p);
-        return ERR_NONE;
-    }
-    if (p->kind == PROMPT_TEXT)
-        return tokenizer_encode(m->tokenizer, p->text, p->text_len, ENCODE_PARSE_ADDED | ENCODE_ADD_SPECIAL, &job->ids, e);
-    struct buf text = {0};
-    err_id id = render_chat(m, p, &text, e);
-    *inside = channel_starts_inside(text.len ? text.data : "", text.len);
-    if (id == ERR_NONE)
-        id = tokenizer_encode(m->tokenizer, text.len ? text.data : "", text.len, ENCODE_PARSE_ADDED, &job->ids, e);
-    buf_free(&text);
-    return id;
+static struct prompt_tokens_options tokens_options(const struct job *job) {
+    return (struct prompt_tokens_options){job->source->model, job->source->vocab, time(NULL)};
 }
 
 // --- how the answer is sampled: the request's word, the model's, then Shoal's
@@ -184,42 +134,88 @@ static void set_stops(struct stream_text *t, const struct prompt *p, const struc
     for (uint32_t i = 0; i < t->n_stop_tokens && o->n_eos < SAMPLING_EOS_MAX; i++) o->eos[o->n_eos++] = t->stop_tokens[i];
 }
 
-static err_id open_text(struct job *job, const struct prompt *p, bool inside, struct error *e) {
+static err_id ban_words(const struct job *job, struct stream_text *t, const struct prompt *p, struct error *e) {
+    struct prompt_tokens_options options = tokens_options(job);
+    struct ids bad = {0};
+    err_id id = prompt_bad_tokens(&options, p, &bad, e);
+    if (id == ERR_NONE && t->sampling.n_banned + bad.len > SAMPLING_LIST_MAX)
+        id = error_set_param(e, ERR_INVALID_ARGUMENT, "bad_words", "more than %d tokens are banned", SAMPLING_LIST_MAX);
+    for (size_t i = 0; id == ERR_NONE && i < bad.len; i++) t->sampling.banned[t->sampling.n_banned++] = bad.data[i];
+    ids_free(&bad);
+    return id;
+}
+
+static err_id open_output(struct job *job, struct stream_text *t, const struct prompt *p, struct error *e) {
+    const struct model_text *m = job->source->model;
+    bool chats = p->kind == PROMPT_CHAT && p->task == TASK_GENERATE;
+    bool calls = chats && p->tools_json != NULL && p->tool_choice != TOOL_CHOICE_NONE;
+    struct output_options o = {.keep_special = p->keep_special_tokens,
+                               .split_reasoning = chats,
+                               .starts_in_reasoning = job->prompt.in_thinking,
+                               .echo = job->prompt.echo.data,
+                               .echo_len = job->prompt.echo.len,
+                               .tools = calls ? job->source->tools : TOOL_STYLE_NONE,
+                               .one_tool_call = p->one_tool_call,
+                               .stop = p->stop,
+                               .n_stop = p->n_stop,
+                               .include_stop = p->include_stop};
+    return output_create(m ? m->tokenizer : NULL, &o, &t->output, e);
+}
+
+// What this worker can't do is refused, never skipped.
+static err_id check_task(const struct prompt *p, struct error *e) {
+    if (p->response_format != RESPONSE_TEXT)
+        return error_set_param(e, ERR_UNSUPPORTED, "response_format", "'response_format' can be {\"type\": \"text\"} only");
+    if (p->tool_choice >= TOOL_CHOICE_REQUIRED)
+        return error_set_param(e, ERR_UNSUPPORTED, "tool_choice", "'tool_choice' can be \"auto\" or \"none\"");
+    if (p->task == TASK_EMBED) return error_set(e, ERR_UNSUPPORTED, "this model makes no embeddings");
+    return ERR_NONE;
+}
+
+static err_id open_text(struct job *job, const struct prompt *p, struct error *e) {
     static const struct sampling nothing;
     const struct model_text *m = job->source->model;
     struct stream_text *t = job->text = xcalloc(1, sizeof *t);
     t->source = job->source;
     t->logprobs = p->logprobs;
     t->min_tokens = p->min_tokens;
+    TRY(check_task(p, e));
     set_sampling(t, p, m ? &m->defaults : &nothing, job->seed, job->key.choice);
     TRY(set_bias(t, p, job->source->vocab, e));
     TRY(set_lists(t, p, job->source->vocab, e));
-    set_stops(t, p, m);
-    if (m == NULL) return ERR_NONE;
-    struct output_options o = {.keep_special = p->keep_special_tokens,
-                               .split_reasoning = p->kind == PROMPT_CHAT,
-                               .starts_in_reasoning = inside,
-                               .stop = p->stop,
-                               .n_stop = p->n_stop,
-                               .include_stop = p->include_stop};
-    return output_create(m->tokenizer, &o, &t->output, e);
+    TRY(ban_words(job, t, p, e));
+    if (p->task == TASK_GENERATE) set_stops(t, p, m);
+    return open_output(job, t, p, e);
+}
+
+// The prompt's tokens are the answer. The core computes nothing, so one token will do for a prompt.
+static void answer_with_prompt(struct job *job) {
+    job->is_known = true;
+    job->answer = job->prompt.ids;
+    job->prompt.ids = (struct ids){0};
+    ids_push(&job->prompt.ids, 0);
+}
+
+// One token through the output.
+static enum text_verdict say(struct stream_text *t, uint32_t token, uint32_t index, struct output_text *text) {
+    bool ended = ends(t, token, index);
+    output_push(t->output, token, ended, text);
+    return verdict_of(t, text, ended);
 }
 
 // Brings the text to where the delivered records left it; job->verdict: what the last of them said.
 static void replay(struct job *job) {
-    struct output_text text = {0};
     for (uint32_t i = 0; i < job->n_delivered; i++) {
-        if (job->text->output) output_push(job->text->output, job->delivered[i], &text);
-        bool ended = text.stopped || ends(job->text, job->delivered[i], i);
-        job->verdict = ended ? TEXT_STOP : TEXT_GO_ON;
+        struct output_text text = {0};
+        job->verdict = say(job->text, job->delivered[i], i, &text);
     }
 }
 
 // The checkpoint must be of these very tokens.
 static void look_for_checkpoint(struct job *job) {
-    uint32_t n = (uint32_t)job->ids.len + job->n_delivered, *tokens = xmalloc((n ? n : 1) * sizeof *tokens);
-    memcpy(tokens, job->ids.data, job->ids.len * sizeof *tokens);
-    memcpy(tokens + job->ids.len, job->delivered, job->n_delivered * sizeof *tokens);
+    uint32_t n = (uint32_t)job->prompt.ids.len + job->n_delivered, *tokens = xmalloc((n ? n : 1) * sizeof *tokens);
+    memcpy(tokens, job->prompt.ids.data, job->prompt.ids.len * sizeof *tokens);
+    memcpy(tokens + job->prompt.ids.len, job->delivered, job->n_delivered * sizeof *tokens);
     job->text->found = xcalloc(1, sizeof *job->text->found);
     checkpoints_look(job->source->checkpoints, &job->key, job->restore, tokens, n, job->text->found);
     free(tokens);
@@ -229,12 +225,14 @@ static void on_pool(uv_work_t *work) {
     struct job *job = work->data;
     struct codec_arena arena = {0};
     struct prompt p;
-    bool inside = false;
     struct error *e = &job->error;
+    struct prompt_tokens_options options = tokens_options(job);
     if (codec_prompt_decode(job->body, job->body_len, &arena, &p, e) == ERR_NONE &&
-        tokenise(job, &p, &inside, e) == ERR_NONE && open_text(job, &p, inside, e) == ERR_NONE) {
+        prompt_tokens(&options, &p, &job->prompt, e) == ERR_NONE && open_text(job, &p, e) == ERR_NONE) {
         replay(job);
-        if (job->ids.len == 0)
+        if (p.task == TASK_TOKENIZE)
+            answer_with_prompt(job);
+        else if (job->prompt.ids.len == 0)
             error_set_param(e, ERR_INVALID_ARGUMENT, "prompt", "the prompt is empty");
         else if (job->restore[0] != '\0')
             look_for_checkpoint(job);
@@ -251,13 +249,18 @@ static void on_done(uv_work_t *work, int status) {
     }
     struct prepared p = {.error = job->error,
                          .verdict = job->verdict,
-                         .tokens = job->ids.data,
-                         .n_tokens = (uint32_t)job->ids.len,
+                         .tokens = job->prompt.ids.data,
+                         .n_tokens = (uint32_t)job->prompt.ids.len,
+                         .is_known = job->is_known,
+                         .answer = job->answer.data,
+                         .n_answer = (uint32_t)job->answer.len,
                          .max_tokens = job->max_tokens ? job->max_tokens : UINT32_MAX,
                          .n_restored = job->text && job->text->found ? job->text->found->n_usable : 0,
                          .user = job->text};
     job->done(job->ctx, job->ticket, &p);
-    ids_free(&job->ids);
+    ids_free(&job->prompt.ids);
+    ids_free(&job->answer);
+    buf_free(&job->prompt.echo);
     free(job->delivered);
     free(job->body);
     free(job);
@@ -293,14 +296,8 @@ const struct checkpoint_found *stream_text_checkpoint(const struct stream_text *
 
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out) {
-    struct output_text text = {.channel = CHANNEL_CONTENT};
-    if (t->output) {
-        output_push(t->output, token->token, &text);
-    } else { // the mock's tokens are characters
-        t->mock_text[0] = token->token < 128 ? (char)token->token : '?';
-        text.text = t->mock_text;
-        text.text_len = 1;
-    }
+    struct output_text text = {0};
+    enum text_verdict verdict = say(t, token->token, index, &text);
     *out = (struct record){.token = token->token,
                            .channel = (uint8_t)text.channel,
                            .has_logprob = t->logprobs,
@@ -309,18 +306,16 @@ enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, cons
                            .text_len = (uint32_t)text.text_len,
                            .n_top = t->logprobs ? token->n_top : 0,
                            .top = token->top};
-    return text.stopped || ends(t, token->token, index) ? TEXT_STOP : TEXT_GO_ON;
+    return verdict;
 }
 
 void stream_text_tail(struct stream_text *t, uint8_t *channel, const char **text, uint32_t *len) {
     struct output_text piece = {0};
     buf_reset(&t->tail);
     *channel = CHANNEL_CONTENT;
-    if (t->output) {
-        for (output_finish(t->output, &piece); piece.text_len > 0; output_finish(t->output, &piece)) {
-            if (t->tail.len == 0) *channel = (uint8_t)piece.channel;
-            buf_append(&t->tail, piece.text, piece.text_len);
-        }
+    for (output_finish(t->output, &piece); piece.text_len > 0; output_finish(t->output, &piece)) {
+        if (t->tail.len == 0) *channel = (uint8_t)piece.channel;
+        if (*channel == (uint8_t)piece.channel) buf_append(&t->tail, piece.text, piece.text_len);
     }
     *text = t->tail.len ? t->tail.data : "";
     *len = (uint32_t)t->tail.len;

@@ -12,6 +12,7 @@ struct text_source {
     const struct model_text *model;
     uint32_t vocab;                  // token ids are below
     uint32_t mock_eos;               // the token that ends a mock's answer
+    enum tool_style tools;           // how calls of tools are written
     struct checkpoints *checkpoints; // NULL: there is no store
 };
 

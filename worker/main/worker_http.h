@@ -11,9 +11,9 @@ struct worker_http;
 
 struct worker_http_options {
     uv_loop_t *loop;
-    const char *metrics, *admin;    // addresses; NULL or "": not opened
+    const char *metrics, *admin; // addresses; NULL or "": not opened
     const struct cluster_config *config;
-    struct guard *guard; // who may read /metrics
+    struct guard *guard;            // who may read /metrics
     const struct worker_core *core; // with links; NULL for a follower of a group
     const struct router_links *links;
     void (*drain)(void *ctx, uint32_t deadline_ms); // 0: no deadline

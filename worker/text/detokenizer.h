@@ -6,7 +6,7 @@
 #include "common/base/buf.h"
 #include "worker/text/tokenizer.h"
 
-enum { DETOKENIZER_SHOWN_MAX = 4 };
+enum { DETOKENIZER_SHOWN_MAX = 8 };
 
 struct detokenizer {
     const struct tokenizer *tokenizer;

@@ -97,7 +97,8 @@ static const json_t *config_template(const json_t *config) {
 }
 
 // *chat = NULL when the folder has no template.
-static err_id load_chat(const char *folder, struct chat_template **chat, json_t **special_tokens, struct error *e) {
+static err_id load_chat(const char *folder, struct chat_template **chat, enum tool_style *tools, json_t **special_tokens,
+                        struct error *e) {
     json_t *config;
     TRY(read_json(folder, "tokenizer_config.json", &config, e));
     struct buf file = {0};
@@ -106,11 +107,17 @@ static err_id load_chat(const char *folder, struct chat_template **chat, json_t 
     err_id id = read_file(folder, where, &file, &found, e);
     const json_t *inside = config_template(config);
     *chat = NULL;
-    if (id == ERR_NONE && found) {
-        id = template_create(file.data, file.len, chat, e);
-    } else if (id == ERR_NONE && json_is_string(inside)) {
+    *tools = TOOL_STYLE_NONE;
+    const char *source = found ? file.data : NULL;
+    size_t len = file.len;
+    if (!found && json_is_string(inside)) {
         where = "tokenizer_config.json: chat_template";
-        id = template_create(json_string_value(inside), json_string_length(inside), chat, e);
+        source = json_string_value(inside);
+        len = json_string_length(inside);
+    }
+    if (id == ERR_NONE && source != NULL) {
+        id = template_create(source, len, chat, e);
+        *tools = tool_style_of_template(source, len);
     }
     if (id != ERR_NONE) {
         error_wrap(e, "%s: %s", folder, where);
@@ -123,7 +130,8 @@ static err_id load_chat(const char *folder, struct chat_template **chat, json_t 
 }
 
 err_id model_text_load_chat(const char *folder, struct chat_template **chat, json_t **special_tokens, struct error *e) {
-    TRY(load_chat(folder, chat, special_tokens, e));
+    enum tool_style tools;
+    TRY(load_chat(folder, chat, &tools, special_tokens, e));
     if (*chat != NULL) return ERR_NONE;
     json_decref(*special_tokens);
     return error_set(e, ERR_MODEL_FILES,
@@ -200,7 +208,7 @@ static void add_tokenizer_eos(struct model_text *m) {
 err_id model_text_load(const char *folder, struct model_text **out, struct error *e) {
     struct model_text *m = xcalloc(1, sizeof *m);
     err_id id = model_text_load_tokenizer(folder, &m->tokenizer, e);
-    if (id == ERR_NONE) id = load_chat(folder, &m->chat, &m->special_tokens, e);
+    if (id == ERR_NONE) id = load_chat(folder, &m->chat, &m->tools, &m->special_tokens, e);
     if (id == ERR_NONE) id = load_generation(m, folder, e);
     if (id != ERR_NONE) {
         model_text_destroy(m);

@@ -5,6 +5,7 @@
 #include "common/base/prompt.h"
 #include "worker/text/template.h"
 #include "worker/text/tokenizer.h"
+#include "worker/text/tool_style.h"
 
 enum { EOS_IDS_MAX = 16, MODEL_TEXT_FILE_MAX = 256 << 20 };
 
@@ -12,6 +13,7 @@ struct model_text {
     struct tokenizer *tokenizer;
     struct chat_template *chat; // NULL: the folder has none
     json_t *special_tokens;     // for template_input
+    enum tool_style tools;      // as the chat template writes them
     uint32_t eos[EOS_IDS_MAX];  // ids that end a generation: generation_config.json's, and the tokenizer's eos_token
     uint32_t n_eos;
     struct sampling defaults; // from generation_config.json; what it doesn't say is not set

@@ -196,7 +196,7 @@ void dump_prompt(const struct prompt *p, struct buf *b) {
     for (uint32_t i = 0; i < p->n_bad_words; i++) WORD(p, bad_words[i]);
     NUMBER(p, tool_choice), WORD(p, tool_name), NUMBER(p, one_tool_call), NUMBER(p, response_format);
     WORD(p, response_schema), NUMBER(p, response_strict), WORD(p, response_regex), NUMBER(p, no_generation_prompt);
-    NUMBER(p, continue_final_message), WORD(p, suffix), NUMBER(p, task), NUMBER(p, no_special_tokens);
+    NUMBER(p, continue_final_message), WORD(p, suffix), NUMBER(p, task), NUMBER(p, no_special_tokens), NUMBER(p, echo);
     NUMBER(p, n_logit_bias);
     for (uint32_t i = 0; i < p->n_logit_bias; i++) NUMBER(&p->logit_bias[i], token), REAL(&p->logit_bias[i], bias);
     buf_char(b, '\n');

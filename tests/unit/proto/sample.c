@@ -340,7 +340,7 @@ static void shape(struct sampler *s, struct prompt *p) {
     p->response_schema = p->response_format == RESPONSE_JSON_SCHEMA ? long_text(s, 300) : NULL;
     p->response_regex = p->response_format == RESPONSE_REGEX ? long_text(s, 30) : NULL;
     p->one_tool_call = coin(s), p->response_strict = coin(s), p->no_generation_prompt = coin(s);
-    p->continue_final_message = coin(s), p->no_special_tokens = coin(s);
+    p->continue_final_message = coin(s), p->no_special_tokens = coin(s), p->echo = coin(s);
     p->suffix = coin(s) ? long_text(s, 100) : NULL;
     p->task = (enum prompt_task)sample_below(s, TASK_EMBED + 1);
 }

@@ -126,7 +126,10 @@ static err_id mock_warmup(struct engine *engine, struct error *e) { return ERR_N
 static void mock_fingerprint(struct engine *engine, char text[ENGINE_FINGERPRINT_MAX]) {
     const struct engine_mock_opts *o = &mock_of(engine)->opts.mock;
     uint32_t what[] = {o->vocab, o->eos, o->eos_every, o->layers};
-    snprintf(text, ENGINE_FINGERPRINT_MAX, "mock2%016llx", (unsigned long long)XXH3_64bits(what, sizeof what));
+    const char *text_said = mock_of(engine)->opts.mock_say;
+    XXH64_hash_t say = text_said ? XXH3_64bits(text_said, strlen(text_said)) : 0;
+    unsigned long long hash = XXH3_64bits_withSeed(what, sizeof what, say);
+    snprintf(text, ENGINE_FINGERPRINT_MAX, "mock2%016llx", hash);
 }
 
 static const struct engine_info *mock_info(struct engine *engine) { return &mock_of(engine)->info; }
@@ -203,9 +206,11 @@ static uint32_t next_token(const struct mock *m, const struct slot *slot, uint32
     uint64_t seed = p->temperature > 0 ? mix(p->seed, p->choice) : 0;
     uint64_t h = mix(mix(last, end), seed);
     uint32_t vocab = m->info.limits.vocab, every = m->opts.mock.eos_every;
+    const char *say = m->opts.mock_say;
     bool may_end = slot->n_tokens - slot->n_prompt >= p->min_tokens && allowed(mask, m->opts.mock.eos % vocab);
     if (every > 0 && may_end && h >> 32 < (UINT64_C(1) << 32) / every) return m->opts.mock.eos % vocab;
-    uint32_t t = (uint32_t)letters[h % 32] % vocab;
+    uint32_t t = (uint32_t)letters[h % 32] % vocab, index = end - slot->n_prompt;
+    if (say) t = (index < strlen(say) ? (unsigned char)say[index] : m->opts.mock.eos) % vocab;
     for (uint32_t tries = 0; tries < vocab && !allowed(mask, t); tries++) t = (t + 1) % vocab;
     return t;
 }

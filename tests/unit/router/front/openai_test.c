@@ -55,7 +55,17 @@ static void a_wrong_field_is_named_with_what_was_expected(void **state) {
         {"\"stream_options\":[]", "stream_options"},
         {"\"tools\":{}", "tools"},
         {"\"tool_choice\":\"required\"", "tool_choice"},
-        {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
+        {"\"tool_choice\":\"maybe\"", "tool_choice"},
+        {"\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "tool_choice"},
+        {"\"tools\":[{\"type\":\"function\"}]", "tools[0].function.name"},
+        {"\"response_format\":{\"type\":\"xml\"}", "response_format"},
+        {"\"response_format\":{\"type\":\"json_schema\"}", "response_format"},
+        {"\"response_format\":{\"type\":\"json_object\"},\"guided_regex\":\"a\"", "response_format"},
+        {"\"thinking\":{\"type\":\"much\"}", "thinking"},
+        {"\"parallel_tool_calls\":1", "parallel_tool_calls"},
+        {"\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message"},
+        {"\"bad_words\":[\"\"]", "bad_words"},
+        {"\"priority\":1000000", "priority"},
         {"\"stop_token_ids\":[-1]", "stop_token_ids"},
         {"\"logit_bias\":{\"a\":1}", "logit_bias"},
         {"\"allowed_token_ids\":[]", "allowed_token_ids"},
@@ -134,8 +144,13 @@ static const char *text_of(json_t *chunk, const char *name) {
 }
 
 static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(void **state) {
-    struct openai_answer a = {
-        .kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m\"x", .include_usage = true, .replica = "w1", .attempt = 2, .event.n = 1};
+    struct openai_answer a = {.kind = OPENAI_CHAT,
+                              .id = "chatcmpl-1",
+                              .model = "m\"x",
+                              .include_usage = true,
+                              .replica = "w1",
+                              .attempt = 2,
+                              .event.n = 1};
     struct record_log *log = record_log_create();
     struct buf out = {0};
     bool done;
@@ -163,6 +178,88 @@ static void a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done(
     assert_int_equal(json_array_size(json_object_get(usage, "choices")), 0);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(usage, "usage"), "total_tokens")), 7);
     json_decref(list);
+    buf_free(&out);
+    record_log_destroy(log);
+}
+
+static void append_calls(struct record_log *log) {
+    append(log, CHANNEL_CONTENT, "Hm.");
+    append(log, CHANNEL_TOOL,
+           "\x1e"
+           "get\x1f{\"a\"");
+    append(log, CHANNEL_TOOL,
+           ":1}\x1e"
+           "se");
+    append(log, CHANNEL_TOOL, "t\x1f");
+    append(log, CHANNEL_TOOL, "{}");
+}
+
+// Puts the deltas of a stream that is taken up behind `from` records together.
+static void collect(const struct record_log *log, uint32_t from, uint32_t step, char names[2][64], char arguments[2][64]) {
+    struct tool_cursor cursor = {0};
+    struct openai_answer a = {.kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m", .event.n = 1, .tools = &cursor};
+    struct buf out = {0};
+    bool done;
+    a.event.at[0].offset = from;
+    for (uint32_t to = from; to < record_log_count(log);) {
+        to = to + step < record_log_count(log) ? to + step : record_log_count(log);
+        openai_render_records(&out, &a, 0, log, to);
+    }
+    buf_str(&out, "data: [DONE]\n\n");
+    json_t *list = events(&out, &done), *chunk, *call;
+    size_t i, k;
+    json_array_foreach(list, i, chunk) {
+        json_t *delta = json_object_get(json_array_get(json_object_get(chunk, "choices"), 0), "delta");
+        json_array_foreach(json_object_get(delta, "tool_calls"), k, call) {
+            json_t *function = json_object_get(call, "function");
+            int index = (int)json_integer_value(json_object_get(call, "index"));
+            assert_string_equal(json_string_value(json_object_get(call, "type")), "function");
+            if (json_object_get(function, "name")) {
+                assert_string_equal(names[index], "");
+                assert_non_null(json_object_get(call, "id"));
+                strcpy(names[index], json_string_value(json_object_get(function, "name")));
+            }
+            strcat(arguments[index], json_string_value(json_object_get(function, "arguments")));
+        }
+    }
+    json_decref(list);
+    buf_free(&out);
+}
+
+static void calls_are_rendered_as_deltas_from_any_record_on(void **state) {
+    struct record_log *log = record_log_create();
+    append_calls(log);
+    for (uint32_t step = 1; step <= 5; step++) {
+        char names[2][64] = {"", ""}, arguments[2][64] = {"", ""};
+        collect(log, 0, step, names, arguments);
+        assert_string_equal(names[0], "get");
+        assert_string_equal(names[1], "set");
+        assert_string_equal(arguments[0], "{\"a\":1}");
+        assert_string_equal(arguments[1], "{}");
+    }
+    char names[2][64] = {"", ""}, arguments[2][64] = {"", ""};
+    collect(log, 2, 1, names, arguments); // behind get's beginning
+    assert_string_equal(names[0], "");
+    assert_string_equal(arguments[0], ":1}");
+    assert_string_equal(names[1], "set");
+    record_log_destroy(log);
+}
+
+static void a_whole_answer_with_calls_only_has_no_content(void **state) {
+    struct openai_answer a = {.kind = OPENAI_CHAT, .id = "chatcmpl-1", .model = "m", .event.n = 1};
+    struct record_log *log = record_log_create();
+    struct buf out = {0};
+    append(log, CHANNEL_TOOL,
+           "\x1e"
+           "f\x1f{}");
+    struct msg_done end = {.n_tokens = 1, .finish = FINISH_TOOL_CALLS, .tail = ""};
+    openai_render_answer(&out, &a, &(struct openai_choice){log, &end}, 1);
+    json_t *body = json_loads(out.data, 0, NULL);
+    json_t *choice = json_array_get(json_object_get(body, "choices"), 0), *message = json_object_get(choice, "message");
+    assert_true(json_is_null(json_object_get(message, "content")));
+    assert_int_equal(json_array_size(json_object_get(message, "tool_calls")), 1);
+    assert_string_equal(json_string_value(json_object_get(choice, "finish_reason")), "tool_calls");
+    json_decref(body);
     buf_free(&out);
     record_log_destroy(log);
 }
@@ -220,6 +317,8 @@ int main(void) {
         cmocka_unit_test(a_wrong_field_is_named_with_what_was_expected),
         cmocka_unit_test(bodies_that_were_cut_or_changed_anywhere_never_crash),
         cmocka_unit_test(a_stream_is_rendered_by_channel_and_ends_with_finish_usage_and_done),
+        cmocka_unit_test(calls_are_rendered_as_deltas_from_any_record_on),
+        cmocka_unit_test(a_whole_answer_with_calls_only_has_no_content),
         cmocka_unit_test(bytes_that_are_not_utf8_become_replacement_characters),
         cmocka_unit_test(a_whole_answer_and_an_error_are_valid_json),
     };

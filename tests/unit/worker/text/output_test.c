@@ -234,7 +234,7 @@ static void say(const struct tokenizer *t, const struct output_options *options,
     assert_int_equal(output_create(t, options, &o, &e), ERR_NONE);
     struct output_text text;
     for (size_t i = 0; i < n && !s->stopped; i++) {
-        output_push(o, ids[i], &text);
+        output_push(o, ids[i], false, &text);
         note(s, &text);
         s->stopped = text.stopped;
     }
@@ -323,9 +323,9 @@ static void a_record_has_at_most_its_limit_and_the_rest_follows(void **state) {
     struct output *o;
     struct output_text text;
     assert_int_equal(output_create(t, &(struct output_options){0}, &o, &e), ERR_NONE);
-    output_push(o, 0, &text);
+    output_push(o, 0, false, &text);
     assert_int_equal(text.text_len, RECORD_TEXT_MAX);
-    output_push(o, 5, &text); // no such token
+    output_push(o, 5, false, &text); // no such token
     assert_string_equal(text.text, "x");
     output_finish(o, &text);
     assert_int_equal(text.text_len, 0);
