@@ -304,16 +304,6 @@ static void start_loop(struct host *h) {
 // With plans ahead, all sequences of a step may be in their last one while as many wait.
 static uint32_t spare_slots(const struct host_settings *s) { return s->plans_in_flight > 1 ? s->max_seqs : 0; }
 
-// The configuration's word, or what the model says.
-static enum tool_style tool_style_of(const struct host_settings *s, enum tool_style model) {
-    static const enum tool_style styles[] = {[TOOLS_NONE] = TOOL_STYLE_NONE,
-                                             [TOOLS_HERMES] = TOOL_STYLE_HERMES,
-                                             [TOOLS_LLAMA3] = TOOL_STYLE_LLAMA3,
-                                             [TOOLS_DEEPSEEK_V3] = TOOL_STYLE_DEEPSEEK_V3,
-                                             [TOOLS_DEEPSEEK_V31] = TOOL_STYLE_DEEPSEEK_V31};
-    return s->tools == TOOLS_AUTO ? model : styles[s->tools];
-}
-
 static err_id open_model(struct host *h, struct error *e) {
     const struct host_settings *s = h->settings;
     h->engine_opts = s->engine;
@@ -334,7 +324,7 @@ static err_id open_model(struct host *h, struct error *e) {
         if (h->engine_opts.context == 0) h->engine_opts.context = 32768;
         if (s->group.stages > 1) TRY(member_layers(s, NULL, &h->engine_opts, e));
         h->text_source = (struct text_source){.vocab = h->engine_opts.mock.vocab, .mock_eos = h->engine_opts.mock.eos};
-        h->text_source.tools = tool_style_of(s, TOOL_STYLE_HERMES);
+        h->text_source.tools = text_source_tools(s->tools, TOOL_STYLE_HERMES);
         return ERR_NONE;
     }
     TRY(model_open(s->path, &h->model, e));
@@ -346,7 +336,7 @@ static err_id open_model(struct host *h, struct error *e) {
     if (s->group.stages > 1) TRY(member_layers(s, h->model, &h->engine_opts, e));
     h->weights_bytes = member_bytes(h->model, &h->engine_opts);
     h->text_source = (struct text_source){.model = h->text, .vocab = spec->vocab};
-    h->text_source.tools = tool_style_of(s, h->text->tools);
+    h->text_source.tools = text_source_tools(s->tools, h->text->tools);
     return ERR_NONE;
 }
 

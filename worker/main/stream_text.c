@@ -59,6 +59,15 @@ static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
     return false;
 }
 
+enum tool_style text_source_tools(enum config_tools configured, enum tool_style model) {
+    static const enum tool_style styles[] = {[TOOLS_NONE] = TOOL_STYLE_NONE,
+                                             [TOOLS_HERMES] = TOOL_STYLE_HERMES,
+                                             [TOOLS_LLAMA3] = TOOL_STYLE_LLAMA3,
+                                             [TOOLS_DEEPSEEK_V3] = TOOL_STYLE_DEEPSEEK_V3,
+                                             [TOOLS_DEEPSEEK_V31] = TOOL_STYLE_DEEPSEEK_V31};
+    return configured == TOOLS_AUTO ? model : styles[configured];
+}
+
 // --- on the pool: from a prompt to tokens
 
 static struct prompt_tokens_options tokens_options(const struct job *job) {

@@ -1,6 +1,7 @@
 // The text side of the streams that a worker serves: turns a Generate into tokens on the thread pool, and chosen tokens into
 // records on the loop thread. One stream_text per stream is the `user` that worker_core hands back to its hooks.
 #pragma once
+#include "common/sys/config.h"
 #include "worker/core/worker_core.h"
 #include "worker/main/checkpoints.h"
 #include "worker/plan/sampling.h"
@@ -15,6 +16,9 @@ struct text_source {
     enum tool_style tools;           // how calls of tools are written
     struct checkpoints *checkpoints; // NULL: there is no store
 };
+
+// How a deployment's calls are written: the configuration's word, or what the model says.
+enum tool_style text_source_tools(enum config_tools configured, enum tool_style model);
 
 struct stream_text;
 
