@@ -15,6 +15,8 @@ struct slot {
     struct instance *instance; // NULL: closed
     uint32_t *table;           // owned: block of each index, or NO_BLOCK
     uint32_t len;              // tokens whose KV is there
+    uint32_t opened_with;      // tokens; the next row behind a restored state may be one of a running answer
+    uint64_t step;             // the last with a row of it that samples
     uint32_t last_token;
     bool has_last;
 };
@@ -27,7 +29,7 @@ struct engine {
     uint64_t start; // of every chain
     struct worker_token *results[RESULTS];
     uint32_t at; // result ring
-    uint64_t last_step;
+    uint64_t last_step, done_step; // submitted, answered
     uint32_t epoch;
 };
 
@@ -63,6 +65,8 @@ void engine_slot_open(struct engine *e, uint32_t slot, struct instance *i, const
     struct slot *s = &e->slots[slot];
     s->instance = i;
     s->len = 0;
+    s->opened_with = n;
+    s->step = 0;
     s->has_last = false;
     for (uint32_t k = 0; k < e->indexes; k++) s->table[k] = NO_BLOCK;
 }
@@ -105,12 +109,14 @@ void engine_import(struct engine *e, uint32_t slot, const uint64_t *chain, uint3
         *at = chain[i];
     }
     s->len = n;
+    if (n + 1 == s->opened_with) s->opened_with = n;
 }
 
 void engine_regroup(struct engine *e, uint32_t epoch) {
     for (uint32_t i = 0; i < e->o.slots; i++) e->slots[i].instance = NULL;
     memset(e->kv, 0xee, (size_t)e->o.n_blocks * e->o.block_tokens * sizeof *e->kv);
     e->epoch = epoch;
+    e->done_step = e->last_step; // what was under way never ends
 }
 
 static bool apply_deltas(struct engine *e, const struct plan_view *v) {
@@ -131,8 +137,12 @@ static bool apply_deltas(struct engine *e, const struct plan_view *v) {
     return true;
 }
 
-static const char *row_fault(const struct slot *s, const struct plan_row *r) {
+// A row goes on exactly where the slot's last one ended: nothing is computed twice, nothing left out.
+static const char *row_fault(const struct engine *e, const struct slot *s, const struct plan_row *r) {
     if (s->instance == NULL) return "is of a closed slot";
+    if (r->pos != PLAN_POS_DEVICE && r->pos != s->len) return "does not go on where the last one ended";
+    if (r->q_len > e->o.chunk_tokens) return "is longer than a chunk may be";
+    if (e->o.micro_batches > 1 && s->step > e->done_step) return "goes on with a token that is still on its way through the stages";
     if (r->token_off == PLAN_TOKEN_DEVICE && !s->has_last) return "takes a token from the device that was never sampled";
     if (r->logits != PLAN_LOGITS_NONE && r->logits != PLAN_LOGITS_LAST) return "asks for something that nobody needs";
     return NULL;
@@ -142,7 +152,7 @@ static const char *row_fault(const struct slot *s, const struct plan_row *r) {
 static bool run_row(struct engine *e, const struct plan_view *v, const struct plan_row *r, struct engine_step *out) {
     struct slot *s = &e->slots[r->slot];
     struct world *w = e->o.world;
-    const char *fault = row_fault(s, r);
+    const char *fault = row_fault(e, s, r);
     if (fault) {
         world_fail(w, "%s: a row of step %llu %s", e->o.name, (unsigned long long)v->head->step, fault);
         return false;
@@ -160,6 +170,7 @@ static bool run_row(struct engine *e, const struct plan_view *v, const struct pl
         }
         *last = chain_next(*before, token);
     }
+    if (s->len < s->opened_with) out->prefilled += (pos < s->opened_with ? pos : s->opened_with) - s->len;
     s->len = pos;
     const struct request *q = instance_request(s->instance);
     out->deadly |= q->poison && pos >= q->prompt_tokens;
@@ -168,9 +179,21 @@ static bool run_row(struct engine *e, const struct plan_view *v, const struct pl
     oracle_sampled(w->oracle, s->instance, pos, *last, token);
     s->last_token = token;
     s->has_last = true;
+    s->step = v->head->step;
     e->results[e->at][out->n_tokens++] = (struct worker_token){
         .token = token, .logprob = chain_logprob(token), .nan = pos == q->prompt_tokens + (uint64_t)q->nan_index};
     return true;
+}
+
+void engine_answered(struct engine *e, uint64_t step) { e->done_step = step; }
+
+static const char *plan_fault(const struct engine *e, const struct plan_view *v, uint64_t step) {
+    if (v->head->step != step || step != e->last_step + 1) return "does not have the number that follows";
+    if (step - e->done_step > e->o.plans_max) return "is one too many under way";
+    if (v->head->n_rows > e->o.max_seqs) return "has more rows than sequences may run";
+    if (v->head->micro_batch != step % e->o.micro_batches) return "is not of the next micro-batch";
+    if (v->head->n_rows + v->head->n_deltas == 0) return "has nothing to do";
+    return NULL;
 }
 
 void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, struct engine_step *out) {
@@ -192,9 +215,10 @@ void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, s
         return;
     }
     struct plan_view v = plan_view(plan);
-    if (v.head->step != step || step <= e->last_step) {
-        world_fail(w, "%s: step %llu follows step %llu", e->o.name, (unsigned long long)v.head->step,
-                   (unsigned long long)e->last_step);
+    const char *fault = plan_fault(e, &v, step);
+    if (fault) {
+        world_fail(w, "%s: plan %llu, behind %llu, %s", e->o.name, (unsigned long long)v.head->step,
+                   (unsigned long long)e->last_step, fault);
         return;
     }
     e->last_step = step;

@@ -15,6 +15,7 @@ struct engine_options {
     const char *name; // of the worker: for messages
     const char *fingerprint;
     uint32_t slots, n_blocks, block_tokens, step_tokens, context;
+    uint32_t max_seqs, chunk_tokens, micro_batches, plans_max;
     double prefill_rate; // tokens per second
     us_t step_us;        // of a decode step
 };
@@ -25,6 +26,7 @@ struct engine_step {
     uint32_t n_tokens;
     const struct worker_token *tokens; // in a ring: valid until as many further plans as fit in flight
     bool deadly;                       // computed something of a poisonous request
+    uint32_t prefilled;                // positions of its rows that the slot was opened with
 };
 
 struct engine *engine_create(const struct engine_options *options);
@@ -37,4 +39,5 @@ void engine_export(struct engine *e, uint32_t slot, uint64_t *chain, uint32_t n)
 void engine_import(struct engine *e, uint32_t slot, const uint64_t *chain, uint32_t n);
 // A member of the group is gone: all slots are closed, what the blocks held is void, plans are of this epoch from now on.
 void engine_regroup(struct engine *e, uint32_t epoch);
+void engine_answered(struct engine *e, uint64_t step); // the core was told of its outcome
 void engine_run(struct engine *e, uint64_t step, const void *plan, size_t len, struct engine_step *out);

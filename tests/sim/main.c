@@ -1,4 +1,5 @@
 // shoal-sim: runs seeds, reports. The only place with a clock, signals and global state.
+#include "tests/sim/heap.h"
 #include "tests/sim/marks.h"
 #include "tests/sim/summary.h"
 
@@ -54,6 +55,7 @@ static void report_failure(const struct world *w) {
 
 static void run_seed(const struct sim_options *o, uint64_t seed, struct summary *out) {
     double start = wall_s();
+    uint64_t blocks = heap_blocks();
     struct world *w = world_create(o, seed);
     present.world = w;
     alarm(WALL_LIMIT_S);
@@ -61,8 +63,12 @@ static void run_seed(const struct sim_options *o, uint64_t seed, struct summary 
     alarm(0);
     summary_take(out, w, wall_s() - start);
     if (w->failed) report_failure(w);
-    present.world = NULL;
     world_destroy(w);
+    present.world = NULL;
+    if (heap_blocks() == blocks) return;
+    fprintf(stderr, "seed %llu: %lld blocks of memory were not given back\n", (unsigned long long)seed,
+            (long long)(heap_blocks() - blocks));
+    out->ok = false;
 }
 
 static void run_seed_and_replay(const struct sim_options *o, uint64_t seed, struct summary *out) {
@@ -102,6 +108,8 @@ int main(int argc, char **argv) {
     present.options = &o;
     signal(SIGABRT, on_crash);
     signal(SIGSEGV, on_crash);
+    signal(SIGBUS, on_crash);
+    signal(SIGFPE, on_crash);
     signal(SIGALRM, on_crash);
     uint64_t all = o.seed_last - o.seed_first + 1;
     struct summary total = {.ok = true, .goodput = 1};

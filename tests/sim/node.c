@@ -1,6 +1,7 @@
 #include "tests/sim/node.h"
 
 #include "common/base/check.h"
+#include "tests/sim/worker_node.h"
 #include "tests/sim/world.h"
 
 #include <stdio.h>
@@ -95,6 +96,7 @@ static void turn(struct world *w, void *ctx, uint64_t life) {
     ms_t next = n->ops->tick(n);
     if (!n->alive) return;
     drop_dead_links(n);
+    if (n->kind == NODE_WORKER) worker_watch_turn((struct worker_node *)n);
     us_t at = node_us(n, next);
     node_wake_at(n, at > w->now ? at : w->now + 1000);
     if (w->options->check_all || ++n->checks % CHECK_EVERY == 0) n->ops->check(n);
@@ -127,6 +129,7 @@ static bool answers(const struct msg_resend *r, const struct msg *m) {
 static void sink_send(void *ctx, link_id link, const struct msg *m) {
     struct node *n = ctx;
     if (n->resend && answers(n->resend, m)) n->resend_answered = true;
+    if (n->kind == NODE_WORKER) worker_watch_says((struct worker_node *)n, link, m);
     for (uint32_t i = n->n_links; i-- > 0;) {
         if (n->links[i].id != link) continue;
         network_send(n->world, n->links[i].conn, n->links[i].end, m);

@@ -100,11 +100,13 @@ static void loaded(struct world *w, void *ctx, uint64_t arg) {
     if (lives(m)) {
         if (node_puts_off_owned(&n->node, loaded, ctx, arg)) return;
         bool wanted = worker_core_wants(n->core, m->ticket);
+        n->watch.restores--;
         const uint64_t *chain = wanted ? store_read(w, instance_handle(m->instance), m->count) : NULL;
         if (chain) {
             MARK(checkpoint_loaded);
             engine_import(n->engine, m->slot, chain, m->count);
             w->stats.restores++;
+            n->watch.restored_most += m->count;
         } else if (wanted) {
             MARK(checkpoint_damaged);
         }
@@ -124,6 +126,7 @@ void worker_moves_restore(void *ctx, uint64_t ticket, uint32_t slot, void *user,
     struct world *w = n->node.world;
     struct moving *m = begin(n, ticket, slot, count);
     m->instance = user;
+    n->watch.restores++;
     world_at_owned(w, w->now + store_delay(w), loaded, m, 0);
 }
 

@@ -117,6 +117,9 @@ static void step_done(struct world *w, void *ctx, uint64_t arg) {
             else
                 fault_kill(w, &n->node);
         } else if (!n->failed) {
+            n->watch.steps++;
+            n->watch.prefilled += r->step.prefilled;
+            engine_answered(n->engine, r->step.step);
             worker_core_step_done(n->core, r->step.step, r->step.tokens, r->step.n_tokens, (uint32_t)r->step.took_us,
                                   node_ms(&n->node));
             node_wake(&n->node);
@@ -205,6 +208,10 @@ static struct engine *make_engine(struct worker_node *n) {
                                .n_blocks = p->n_blocks,
                                .block_tokens = p->block_tokens,
                                .step_tokens = p->step_tokens,
+                               .max_seqs = p->max_seqs,
+                               .chunk_tokens = p->chunk_tokens,
+                               .micro_batches = p->micro_batches,
+                               .plans_max = p->plans_in_flight,
                                .context = p->max_context,
                                .prefill_rate = p->prefill_rate / (slow ? 4 : 1),
                                .step_us = p->step_us * (slow ? 4 : 1)};
@@ -246,6 +253,7 @@ static void start(struct node *node) {
     struct sink sink = node_sink(node);
     if (p->n_stores) hooks.checkpoint = worker_moves_checkpoint, hooks.restore = worker_moves_restore;
     n->engine = make_engine(n);
+    worker_watch_begin(n);
     n->core = worker_core_create(o, &sink, &hooks, node_ms(node));
     free(o);
     n->engine_free_at = 0;
@@ -274,9 +282,11 @@ static void stop(struct node *node) {
 }
 
 static void opened(struct node *node, link_id link, bool dialled) {
+    worker_watch_opened((struct worker_node *)node, link);
     worker_core_link_opened(((struct worker_node *)node)->core, link, node_ms(node));
 }
 static void link_closed(struct node *node, link_id link) {
+    worker_watch_closed((struct worker_node *)node, link);
     worker_core_link_closed(((struct worker_node *)node)->core, link, node_ms(node));
 }
 static void message(struct node *node, link_id link, const struct msg *m) {
@@ -302,7 +312,10 @@ static ms_t tick(struct node *node) {
 }
 
 static bool next_dead_link(struct node *node, link_id *link) {
-    return worker_core_next_dead_link(((struct worker_node *)node)->core, link);
+    struct worker_node *n = (struct worker_node *)node;
+    bool dead = worker_core_next_dead_link(n->core, link);
+    if (dead) worker_watch_closed(n, *link);
+    return dead;
 }
 static void check(struct node *node) { worker_core_check(((struct worker_node *)node)->core); }
 
@@ -322,6 +335,7 @@ struct worker_node *worker_node_create(struct world *w, uint32_t number, uint32_
 
 void worker_node_destroy(struct worker_node *n) {
     free(n->instances.items);
+    worker_watch_fini(&n->watch);
     node_fini(&n->node);
     free(n);
 }

@@ -1,6 +1,7 @@
 // A simulated worker: worker_core, the fake engine, and the shell's part between them.
 #pragma once
 #include "tests/sim/node.h"
+#include "tests/sim/worker_watch.h"
 #include "worker/core/worker_core.h"
 
 struct worker_node {
@@ -16,6 +17,7 @@ struct worker_node {
     char store_name[NAME_SIZE];
     uint32_t epoch; // of its group
     us_t loaded_at, loading_since;
+    struct worker_watch watch;
     struct instance_list {
         struct instance **items; // owned: those that this life holds
         uint32_t count, capacity;

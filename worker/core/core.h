@@ -43,6 +43,7 @@ struct worker_core {
     struct pace pace;
     uint32_t lone_step_us; // first guess; 0: none
     ms_t streams_due;      // the earliest time at which some stream wants core_tick_streams()
+    uint32_t waiting_told; // sequences without a slot, as routers know or will soon
     ms_t step_done_at;     // the last step was answered
     float answer_tokens;   // mean length of answers, learned
     struct worker_counters counters;

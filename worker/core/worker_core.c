@@ -68,12 +68,9 @@ void core_leave(struct worker_core *core) {
     if (core_odd(core, WORKER_ODD_IDLE)) return;
     if (core_odd(core, WORKER_ODD_PREEMPT)) scheduler_preempt_one(&core->scheduler);
     core->scheduler.tiny_chunks = core_odd(core, WORKER_ODD_CHUNK);
-    uint32_t waiting = core->scheduler.waiting.n;
-    if (scheduler_plan(&core->scheduler, core->now) == 0) return;
-    if (core->scheduler.waiting.n != waiting)
-        status_touch(core, STATUS_LOAD);
-    else
-        status_age(core, STATUS_LOAD);
+    if (scheduler_plan(&core->scheduler, core->now) > 0) status_age(core, STATUS_LOAD);
+    if (core->scheduler.waiting.n != core->waiting_told) status_touch(core, STATUS_LOAD);
+    core->waiting_told = core->scheduler.waiting.n;
 }
 
 void core_send(struct worker_core *core, link_id id, const struct msg *m) {
