@@ -80,6 +80,7 @@ static void hand_over(struct world *w, struct node *n, link_id link, const struc
     bool watched = m->kind == MSG_RESEND && n->kind == NODE_WORKER;
     n->resend = watched ? &m->resend : NULL;
     n->resend_answered = false;
+    n->heard++;
     n->ops->message(n, link, m);
     n->resend = NULL;
     if (watched) w->stats.resends++, w->stats.resends_answered += n->resend_answered;

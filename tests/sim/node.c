@@ -93,6 +93,7 @@ static void turn(struct world *w, void *ctx, uint64_t life) {
         return;
     }
     n->tick_at = MS_NEVER;
+    n->turns++;
     ms_t next = n->ops->tick(n);
     if (!n->alive) return;
     drop_dead_links(n);
@@ -128,6 +129,7 @@ static bool answers(const struct msg_resend *r, const struct msg *m) {
 
 static void sink_send(void *ctx, link_id link, const struct msg *m) {
     struct node *n = ctx;
+    n->said++;
     if (n->resend && answers(n->resend, m)) n->resend_answered = true;
     if (n->kind == NODE_WORKER) worker_watch_says((struct worker_node *)n, link, m);
     for (uint32_t i = n->n_links; i-- > 0;) {

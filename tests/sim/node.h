@@ -37,6 +37,7 @@ struct node {
     us_t paused_until;
     us_t tick_at; // MS_NEVER: none planned
     uint32_t checks;
+    uint32_t said, heard, turns; // messages, and turns of its loop, since somebody set them to 0
     link_id last_link;
     const struct msg_resend *resend; // being handled; NULL: none
     bool resend_answered;
