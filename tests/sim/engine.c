@@ -17,6 +17,7 @@ struct slot {
     uint32_t len;              // tokens whose KV is there
     uint32_t opened_with;      // tokens; the next row behind a restored state may be one of a running answer
     uint64_t step;             // the last with a row of it that samples
+    uint32_t rows;
     uint32_t last_token;
     bool has_last;
 };
@@ -25,10 +26,11 @@ struct engine {
     struct engine_options o;
     uint32_t indexes; // entries of a block table
     uint64_t *kv;     // owned: a chain link per token of every block
+    uint32_t *tenant; // owned: who wrote to each block last
     struct slot *slots;
     uint64_t start; // of every chain
     struct worker_token *results[RESULTS];
-    uint32_t at; // result ring
+    uint32_t at;                   // result ring
     uint64_t last_step, done_step; // submitted, answered
     uint32_t epoch;
 };
@@ -38,6 +40,7 @@ struct engine *engine_create(const struct engine_options *o) {
     e->o = *o;
     e->indexes = (o->context + o->block_tokens - 1) / o->block_tokens;
     e->kv = xcalloc((size_t)o->n_blocks * o->block_tokens, sizeof *e->kv);
+    e->tenant = xcalloc(o->n_blocks, sizeof *e->tenant);
     e->slots = xcalloc(o->slots, sizeof *e->slots);
     for (uint32_t i = 0; i < o->slots; i++) e->slots[i].table = xcalloc(e->indexes, sizeof(uint32_t));
     for (uint32_t i = 0; i < RESULTS; i++) e->results[i] = xcalloc(o->slots, sizeof(struct worker_token));
@@ -51,6 +54,7 @@ void engine_destroy(struct engine *e) {
     for (uint32_t i = 0; i < RESULTS; i++) free(e->results[i]);
     free(e->slots);
     free(e->kv);
+    free(e->tenant);
     free(e);
 }
 
@@ -67,6 +71,7 @@ void engine_slot_open(struct engine *e, uint32_t slot, struct instance *i, const
     s->len = 0;
     s->opened_with = n;
     s->step = 0;
+    s->rows = 0;
     s->has_last = false;
     for (uint32_t k = 0; k < e->indexes; k++) s->table[k] = NO_BLOCK;
 }
@@ -107,8 +112,10 @@ void engine_import(struct engine *e, uint32_t slot, const uint64_t *chain, uint3
             return;
         }
         *at = chain[i];
+        e->tenant[s->table[i / e->o.block_tokens]] = instance_request(s->instance)->tenant;
     }
     s->len = n;
+    s->rows = 1; // it goes on behind them
     if (n + 1 == s->opened_with) s->opened_with = n;
 }
 
@@ -137,12 +144,27 @@ static bool apply_deltas(struct engine *e, const struct plan_view *v) {
     return true;
 }
 
+// A prefix that is there already: of blocks that somebody who may be known to it has filled.
+static const char *reuse_fault(const struct engine *e, const struct slot *s, uint32_t pos) {
+    uint32_t tenant = instance_request(s->instance)->tenant;
+    if (pos == 0) return NULL;
+    if (e->o.prefix_cache == PREFIX_CACHE_OFF) return "begins behind a prefix that it must not know";
+    if (pos % e->o.block_tokens != 0 || pos >= s->opened_with) return "begins inside a block or behind everything";
+    for (uint32_t k = 0; k < pos / e->o.block_tokens; k++) {
+        if (s->table[k] == NO_BLOCK) return "begins behind a prefix of no block";
+        if (e->o.prefix_cache == PREFIX_CACHE_TENANT && e->tenant[s->table[k]] != tenant)
+            return "begins behind a prefix of another tenant";
+    }
+    return NULL;
+}
+
 // A row goes on exactly where the slot's last one ended: nothing is computed twice, nothing left out.
 static const char *row_fault(const struct engine *e, const struct slot *s, const struct plan_row *r) {
     if (s->instance == NULL) return "is of a closed slot";
-    if (r->pos != PLAN_POS_DEVICE && r->pos != s->len) return "does not go on where the last one ended";
+    if (r->pos != PLAN_POS_DEVICE && r->pos != s->len && s->rows > 0) return "does not go on where the last one ended";
     if (r->q_len > e->o.chunk_tokens) return "is longer than a chunk may be";
-    if (e->o.micro_batches > 1 && s->step > e->done_step) return "goes on with a token that is still on its way through the stages";
+    if (e->o.micro_batches > 1 && s->step > e->done_step)
+        return "goes on with a token that is still on its way through the stages";
     if (r->token_off == PLAN_TOKEN_DEVICE && !s->has_last) return "takes a token from the device that was never sampled";
     if (r->logits != PLAN_LOGITS_NONE && r->logits != PLAN_LOGITS_LAST) return "asks for something that nobody needs";
     return NULL;
@@ -153,6 +175,10 @@ static bool run_row(struct engine *e, const struct plan_view *v, const struct pl
     struct slot *s = &e->slots[r->slot];
     struct world *w = e->o.world;
     const char *fault = row_fault(e, s, r);
+    if (!fault && s->rows++ == 0 && r->pos != PLAN_POS_DEVICE) {
+        fault = reuse_fault(e, s, r->pos);
+        s->len = r->pos;
+    }
     if (fault) {
         world_fail(w, "%s: a row of step %llu %s", e->o.name, (unsigned long long)v->head->step, fault);
         return false;
@@ -169,12 +195,15 @@ static bool run_row(struct engine *e, const struct plan_view *v, const struct pl
             return false;
         }
         *last = chain_next(*before, token);
+        e->tenant[s->table[pos / e->o.block_tokens]] = instance_request(s->instance)->tenant;
     }
     if (s->len < s->opened_with) out->prefilled += (pos < s->opened_with ? pos : s->opened_with) - s->len;
     s->len = pos;
     const struct request *q = instance_request(s->instance);
     out->deadly |= q->poison && pos >= q->prompt_tokens;
     if (!plan_row_samples(r)) return true;
+    uint32_t somewhere = (uint32_t)(hash_mix(v->head->step << 16 ^ pos) % pos);
+    oracle_holds(w->oracle, s->instance, somewhere, *cell(e, s, somewhere));
     uint32_t token = chain_token(*last, instance_seed(s->instance), pos, instance_salt(s->instance));
     oracle_sampled(w->oracle, s->instance, pos, *last, token);
     s->last_token = token;

@@ -4,11 +4,11 @@
 #pragma once
 #include "common/base/ids.h"
 #include "tests/sim/options.h"
+#include "worker/core/worker_core.h"
 
 struct world;
 struct engine;
 struct instance;
-struct worker_token;
 
 struct engine_options {
     struct world *world;
@@ -16,6 +16,7 @@ struct engine_options {
     const char *fingerprint;
     uint32_t slots, n_blocks, block_tokens, step_tokens, context;
     uint32_t max_seqs, chunk_tokens, micro_batches, plans_max;
+    enum prefix_cache prefix_cache;
     double prefill_rate; // tokens per second
     us_t step_us;        // of a decode step
 };

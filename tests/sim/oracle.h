@@ -66,6 +66,8 @@ const uint32_t *instance_tokens(const struct instance *i, uint32_t *n); // of pr
 void oracle_opened(struct oracle *o, struct instance *i, const uint32_t *tokens, uint32_t n, uint32_t n_prompt);
 // The engine sampled `token` for `position` from what it read in the blocks.
 void oracle_sampled(struct oracle *o, struct instance *i, uint32_t position, uint64_t context, uint32_t token);
+// What the engine would read for this position, too, when it samples.
+void oracle_holds(struct oracle *o, const struct instance *i, uint32_t position, uint64_t context);
 // The worker turns it into record `index`; fills *out.
 void oracle_recorded(struct oracle *o, struct instance *i, uint32_t index, uint32_t token, struct record *out);
 uint32_t instance_tail(struct instance *i, const char **text); // held-back text

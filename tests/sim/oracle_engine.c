@@ -109,6 +109,12 @@ void oracle_sampled(struct oracle *o, struct instance *i, uint32_t position, uin
                    position);
 }
 
+void oracle_holds(struct oracle *o, const struct instance *i, uint32_t position, uint64_t context) {
+    if (position < i->len && context != i->chain[position + 1])
+        world_fail(o->world, "request %u: %s's blocks hold something else at position %u of %u than belongs there",
+                   i->account->request->number, i->worker, position, i->len);
+}
+
 void oracle_recorded(struct oracle *o, struct instance *i, uint32_t index, uint32_t token, struct record *out) {
     const struct request *r = i->account->request;
     uint32_t position = r->prompt_tokens + index;

@@ -169,5 +169,9 @@ void params_draw(struct params *p, const struct sim_options *o, uint64_t seed) {
     draw_cores(p, &r);
     draw_engine(p, &r);
     draw_workload(p, o, &r);
+    p->prefix_cache = rng_chance(&r, 0.7)   ? PREFIX_CACHE_SHARED
+                      : rng_chance(&r, 0.6) ? PREFIX_CACHE_TENANT
+                                            : PREFIX_CACHE_OFF;
+    p->siblings = rng_chance(&r, 0.5) ? 0.1 : 0;
     p->micro_batches = rng_chance(&r, 0.7) ? 1 : rng_range(&r, 2, 4);
 }

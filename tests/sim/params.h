@@ -4,6 +4,7 @@
 #include "tests/sim/options.h"
 #include "tests/sim/rng.h"
 #include "common/delivery/link_health.h"
+#include "worker/core/worker_core.h"
 
 struct params {
     uint32_t faults; // drawn from those allowed
@@ -40,6 +41,7 @@ struct params {
     // workers
     uint32_t max_seqs, spare_slots, block_tokens, n_blocks, step_tokens, chunk_tokens, plans_in_flight, micro_batches,
         max_context, worker_queue_max;
+    enum prefix_cache prefix_cache;
     uint32_t orphan_tokens, grace_ms, lease_ms;
     uint32_t n_stores; // 0: none; 1: all share it; 2: two, by turns
     bool shell_checks; // the shell refuses prompts that are too long; else the core does
@@ -55,6 +57,7 @@ struct params {
     uint32_t stop_one_in; // a token that ends the answer; 0: none does
     double prefix_share;  // of prompts, begin with a common prefix
     uint32_t prefix_families;
+    double siblings; // of requests are one choice of several
     double cancel, keep, pin, poison, nan, alias, query;
     bool salted;            // tokens depend on who computes them. Else HTTP clients may
     double returns, breaks; // opt in to coming back; and their connections break

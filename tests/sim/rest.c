@@ -171,7 +171,7 @@ static void check_view(struct router_node *n, uint32_t all_ready) {
     check_models(n, own_ready, all_ready);
 }
 
-// An estimate of itself that is far off makes every router's reckoning wrong.
+// An estimate of itself that is far off makes every router's reckoning wrong; from few rows at a time it is a guess.
 static void check_speed(const struct worker_node *k) {
     struct world *w = k->node.world;
     struct worker_counters c;
@@ -179,9 +179,9 @@ static void check_speed(const struct worker_node *k) {
     double slow = w->p.one_slow && k->node.number + 1 == w->n_workers ? 4 : 1, seqs = w->p.max_seqs;
     double decode = seqs / (slow * ((double)w->p.step_us * 1e-6 + seqs / w->p.prefill_rate));
     double ratio = (double)c.decode_rate / decode;
-    if (c.decoded_tokens >= 2000 && (ratio < 0.03 || ratio > 30) // learned from few rows, it is a guess)
-        world_fail(w, "%s thinks that it decodes %.0f tokens per second, it can do %.0f", k->node.name, (double)c.decode_rate,
-                   decode);
+    if (c.decoded_tokens >= 2000 && (ratio < 0.03 || ratio > 30))
+        world_fail(w, "%s thinks that it decodes %.0f tokens per second, it can do %.0f", k->node.name,
+                   (double)c.decode_rate, decode);
 }
 
 static void check_truth(struct world *w) {

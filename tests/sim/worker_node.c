@@ -212,6 +212,7 @@ static struct engine *make_engine(struct worker_node *n) {
                                .chunk_tokens = p->chunk_tokens,
                                .micro_batches = p->micro_batches,
                                .plans_max = p->plans_in_flight,
+                               .prefix_cache = p->prefix_cache,
                                .context = p->max_context,
                                .prefill_rate = p->prefill_rate / (slow ? 4 : 1),
                                .step_us = p->step_us * (slow ? 4 : 1)};
@@ -236,6 +237,8 @@ static void start(struct node *node) {
     o->plans_in_flight = p->plans_in_flight;
     o->micro_batches = p->micro_batches;
     o->max_context = p->max_context;
+    o->prefix_cache = p->prefix_cache;
+    o->prefix_salt = rng_u64(&w->shell_rng);
     o->queue_max = p->worker_queue_max;
     o->orphan_tokens = p->orphan_tokens;
     o->grace_ms = p->grace_ms;

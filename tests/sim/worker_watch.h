@@ -1,5 +1,6 @@
-// Watches one life of a worker from outside, between the turns of its loop: that it works when it could, that what it tells its
-// routers is true and no older than a heartbeat, that it says neither too little nor too much, and that its counters count.
+// Watches one life of a worker from outside, between the turns of its loop: that it works when it could, that what it tells
+// its routers is true and no older than a heartbeat, that it says neither too little nor too much, and that its counters
+// count.
 #pragma once
 #include "common/base/message.h"
 #include "tests/sim/options.h"
@@ -21,7 +22,7 @@ struct watched_link { // what it was told
 struct worker_watch {
     struct watched_link *links; // owned
     uint32_t n_links, capacity;
-    ms_t idle_since;                          // MS_NEVER: at work, or nothing to do
+    ms_t idle_since; // MS_NEVER: at work, or nothing to do
     ms_t link_lost_at;
     uint32_t restores;                        // under way
     uint64_t steps, prefilled, restored_most; // of the engine, as far as the core was told

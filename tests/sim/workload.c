@@ -12,7 +12,7 @@
 
 // After the faults, links and queues need a while; a router that holds few streams also until the last old one has met its
 // deadline.
-enum { SETTLE_S = 25, OLD_STREAMS_S = 120, CANCEL_MEAN_S = 2 };
+enum { SETTLE_S = 25, OLD_STREAMS_S = 120, CANCEL_MEAN_S = 2, SIBLINGS_MAX = 3 };
 
 static bool narrow(const struct params *p) { return p->queue_max < 8 || p->worker_queue_max < 4 || p->sessions_max < 64; }
 
@@ -87,8 +87,25 @@ static struct client_node *link_client(struct world *w) {
     return NULL;
 }
 
+// Another choice of the same request: the same prompt, another stream.
+static void make_sibling(struct world *w, struct request *r, const struct request *of) {
+    r->key.request = of->key.request;
+    r->key.choice = of->key.choice + 1;
+    r->model = of->model;
+    r->alias = of->alias;
+    r->tenant = of->tenant;
+    r->prompt_tokens = r->prefix_tokens = of->prompt_tokens;
+    r->family = of->family;
+    if (of->pin[0] != r->pin[0]) memcpy(r->pin, of->pin, NAME_SIZE);
+}
+
 static void issue(struct world *w) {
     struct request *r = make_request(w);
+    const struct request *before = r->number ? w->requests[r->number - 1] : NULL;
+    if (before && before->prefix_tokens == before->prompt_tokens && before->key.choice < SIBLINGS_MAX)
+        make_sibling(w, r, before);
+    else if (rng_chance(&w->load_rng, w->p.siblings))
+        r->prefix_tokens = r->prompt_tokens;
     struct client_node *client = r->via == VIA_LINK ? link_client(w) : NULL;
     if (r->measured) w->stats.measured++;
     oracle_asked(w->oracle, r);
