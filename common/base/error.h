@@ -45,7 +45,7 @@
     X(ERR_MODEL_FILES, "FAILED_PRECONDITION", 500, false, "server_error", "model_files_error",                              \
       "the model's files are not valid")                                                                                    \
     X(ERR_SYSTEM, "INTERNAL", 500, false, "server_error", "system_error", "the operating system refused a call")            \
-    X(ERR_UNSUPPORTED, "UNIMPLEMENTED", 501, false, "invalid_request_error", "unsupported", "this is not supported")        \
+    X(ERR_UNSUPPORTED, "UNIMPLEMENTED", 400, false, "invalid_request_error", "unsupported", "this is not supported")        \
     X(ERR_DRAINING, "UNAVAILABLE", 503, true, "server_error", "draining", "this process is shutting down")                  \
     X(ERR_RESUME_LOST, "DATA_LOSS", 410, false, "server_error", "resume_lost", "the stream cannot go on where it stopped")  \
     X(ERR_KEY_REUSED, "INVALID_ARGUMENT", 422, false, "invalid_request_error", "idempotency_key_reused",                    \

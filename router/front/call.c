@@ -29,17 +29,6 @@ static void mark(struct call *c) {
     c->front->dirty = c;
 }
 
-// --- the client's side of the exchange
-
-static void on_closed(void *ctx) {
-    struct call *c = ctx;
-    c->x = NULL;
-    c->gone = true;
-    mark(c);
-}
-
-static void on_writable(void *ctx) { mark(ctx); }
-
 // --- ends
 
 static void unlink_call(struct call *c) {
@@ -52,7 +41,7 @@ static void unlink_call(struct call *c) {
     f->n_calls--;
 }
 
-static void call_free(struct call *c) {
+void call_free(struct call *c) {
     unlink_call(c);
     free(c->choices);
     free(c->answer.tools);
@@ -240,17 +229,48 @@ static void turn_stream(struct call *c, ms_t now) {
     call_end(c, "done", now);
 }
 
+// The whole answer, or what is left of one that was begun to keep the connection alive.
+static void respond_body(struct call *c) {
+    const struct buf *out = &c->front->out;
+    if (c->begun) {
+        http_stream_write(c->x, out->data, out->len);
+        http_stream_end(c->x);
+    } else {
+        http_respond(c->x, 200, "application/json", out->data, out->len);
+    }
+    c->x = NULL;
+}
+
+// An answer in one piece whose head is out can't change its status any more: the error, and the body breaks off.
+static void body_failed(struct call *c, const struct error *why, ms_t now) {
+    buf_reset(&c->front->out);
+    openai_render_error(&c->front->out, why);
+    http_stream_write(c->x, c->front->out.data, c->front->out.len);
+    http_abort(c->x);
+    c->x = NULL;
+    call_end(c, "failed", now);
+}
+
 static void turn_body(struct call *c, ms_t now) {
     struct openai_choice all[CHOICES_MAX];
+    for (uint32_t i = 0; c->begun && i < c->answer.event.n; i++) {
+        struct session_view v = session_view(c->choices[i].feed->session);
+        const struct error *why = failure(&c->choices[i], &v);
+        if (why == NULL) continue;
+        body_failed(c, why, now);
+        return;
+    }
     for (uint32_t i = 0; i < c->answer.event.n; i++)
         if (c->choices[i].feed->state != FEED_DONE) return;
     name_origin(c);
-    add_headers(c);
+    if (!c->begun) add_headers(c);
     ended_choices(c, all);
     buf_reset(&c->front->out);
-    openai_render_answer(&c->front->out, &c->answer, all, c->answer.event.n);
-    http_respond(c->x, 200, "application/json", c->front->out.data, c->front->out.len);
-    c->x = NULL;
+    if (c->answer.kind == OPENAI_TOKENIZE || c->answer.kind == OPENAI_DETOKENIZE)
+        openai_render_tokens(&c->front->out, &c->answer, &all[0]);
+    else
+        openai_render_answer(&c->front->out, &c->answer, all, c->answer.event.n);
+    respond_body(c);
     call_end(c, "done", now);
 }
 
@@ -311,10 +331,25 @@ void call_hand_over(struct call *c, ms_t now) {
 
 void call_wake(struct call *c) { mark(c); }
 
+// An answer in one piece that takes long: blank lines keep what is between here and the client from giving up, and JSON may
+// begin with them.
+static void keep_body_alive(struct call *c, ms_t now) {
+    if (!c->accepted || now - c->written_at < c->front->options.timers.keepalive_ms) return;
+    if (!c->begun) {
+        add_headers(c);
+        http_stream_begin(c->x, 200, "application/json");
+        c->begun = true;
+    }
+    http_stream_write(c->x, "\n", 1);
+    c->written_at = now;
+}
+
 void call_scan(struct call *c, ms_t now) {
     const struct config_timers *t = &c->front->options.timers;
-    if (c->dirty || c->gone || !c->stream) return;
-    if (!c->begun) {
+    if (c->dirty || c->gone) return;
+    if (!c->stream) {
+        keep_body_alive(c, now);
+    } else if (!c->begun) {
         if (now - c->started_at < t->accept_wait_ms) return;
         c->accepted = true; // from here on a refusal is an error event
         mark(c);
@@ -323,149 +358,4 @@ void call_scan(struct call *c, ms_t now) {
         http_stream_write(c->x, ": keep-alive\n", 13);
         c->written_at = now;
     }
-}
-
-// --- the start
-
-static err_id header_number(const struct http_exchange *x, const char *name, uint32_t *out, struct error *e) {
-    const char *text = http_header(x, name);
-    if (text == NULL) return ERR_NONE;
-    char *end;
-    unsigned long v = strtoul(text, &end, 10);
-    if (*text == '\0' || *end || v > UINT32_MAX || text[0] == '-')
-        return error_set_param(e, ERR_INVALID_ARGUMENT, name, "the header '%s' must be a whole number", name);
-    *out = (uint32_t)v;
-    return ERR_NONE;
-}
-
-static err_id make_generate(const struct http_exchange *x, const struct openai_view *o, struct buf *body,
-                            struct msg_generate *g, struct error *e) {
-    if (!codec_prompt_encode(o->prompt, body))
-        return error_set(e, ERR_TOO_LARGE, "the request is larger than %d bytes", BODY_BYTES_MAX);
-    const char *pin = http_header(x, "X-Shoal-Replica");
-    if (pin && strlen(pin) > NAME_MAX_BYTES)
-        return error_set_param(e, ERR_INVALID_ARGUMENT, "X-Shoal-Replica", "the header 'X-Shoal-Replica' is too long");
-    snprintf(g->model, sizeof g->model, "%s", o->model);
-    snprintf(g->pin, sizeof g->pin, "%s", pin ? pin : "");
-    g->has_seed = o->has_seed;
-    g->seed = o->seed;
-    g->max_tokens = o->max_tokens;
-    g->priority = o->priority;
-    g->prompt_bytes = o->prompt_bytes;
-    g->body = (const uint8_t *)body->data;
-    g->body_len = body->len;
-    return header_number(x, "X-Shoal-Deadline-Ms", &g->deadline_ms, e);
-}
-
-static void name_answer(struct call *c, const struct openai_view *o, const struct msg_generate *g) {
-    char id[REQUEST_ID_TEXT];
-    request_id_text(&g->key.request, id);
-    c->answer = (struct openai_answer){.kind = o->kind, .created = clock_wall_ms() / 1000, .logprobs = o->prompt->logprobs};
-    c->answer.include_usage = o->include_usage;
-    c->answer.event.n = o->n;
-    snprintf(c->answer.id, sizeof c->answer.id, "%s-%s", o->kind == OPENAI_CHAT ? "chatcmpl" : "cmpl", id);
-    snprintf(c->answer.model, sizeof c->answer.model, "%s", o->model);
-}
-
-static struct call *call_create(struct front *f, struct http_exchange *x, const struct openai_view *o,
-                                const struct msg_generate *g, const struct comeback *back, ms_t now) {
-    struct call *c = xcalloc(1, sizeof *c);
-    c->front = f;
-    c->x = x;
-    c->stream = o->stream;
-    c->started_at = c->written_at = now;
-    name_answer(c, o, g);
-    c->choices = xcalloc(o->n, sizeof *c->choices);
-    c->answer.tools = xcalloc(o->n, sizeof *c->answer.tools);
-    c->answer.reasoning = f->options.config->reasoning_field;
-    for (uint32_t i = 0; i < o->n; i++) c->choices[i] = (struct choice){.call = c, .index = i};
-    snprintf(c->ignored, sizeof c->ignored, "%s", o->ignored);
-    if (o->stream) {
-        c->behind = back->behind_event;
-        for (uint32_t i = 0; c->behind && i < o->n; i++) c->choices[i].had = back->event.at[i];
-        if (c->behind) c->answer.created = back->event.created;
-        c->answer.keys = &f->keys;
-        snprintf(c->answer.tenant, sizeof c->answer.tenant, "%s", g->tenant);
-        c->answer.event.request = g->key.request;
-        c->answer.event.created = c->answer.created;
-    }
-    c->next = f->calls;
-    if (f->calls) f->calls->prev = c;
-    f->calls = c;
-    f->n_calls++;
-    return c;
-}
-
-// Opens a feed for each choice, all of one seed and one deployment. False and *rejected: one was refused, none is open.
-static bool open_feeds(struct call *c, struct msg_generate *g, const struct comeback *back, struct msg_rejected *rejected,
-                       ms_t now) {
-    struct router_core *core = c->front->core;
-    for (uint32_t i = 0; i < c->answer.event.n; i++) {
-        struct choice *ch = &c->choices[i];
-        g->key.choice = i;
-        ch->feed = feed_open(core, g, back, ch, rejected, now);
-        if (ch->feed == NULL) {
-            while (i-- > 0) feed_leave(core, c->choices[i].feed, &c->choices[i], now);
-            return false;
-        }
-        struct session_view v = session_view(ch->feed->session);
-        g->has_seed = true;
-        g->seed = v.seed;
-        snprintf(g->deployment, sizeof g->deployment, "%s", v.deployment);
-    }
-    return true;
-}
-
-// The seed is known now, and with it what ids of events say.
-static void begin(struct call *c, const struct msg_generate *g) {
-    c->answer.event.seed = g->seed;
-    c->answer.event.asks = generate_asks(g);
-    mark(c); // what is there already is rendered with the next turn
-}
-
-static void refuse(struct front *f, struct http_exchange *x, const struct error *e, uint32_t retry_after_ms) {
-    front_metrics_ended(f->metrics, "refused", 0);
-    front_error(f, x, e, retry_after_ms);
-}
-
-void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind, const struct guard_caller *who) {
-    struct error e = {0};
-    struct openai_request *request = NULL;
-    struct buf body = {0};
-    struct msg_generate g = {0};
-    size_t len;
-    const char *json = http_body(x, &len);
-    ms_t now = clock_ms();
-    if (openai_request_parse(kind, json, len, &request, &e) != ERR_NONE) {
-        refuse(f, x, &e, 0);
-        return;
-    }
-    struct openai_view o = openai_request_view(request);
-    if (f->options.config->strict && o.ignored[0]) {
-        error_set_param(&e, ERR_INVALID_ARGUMENT, o.ignored, "this cluster refuses fields that it doesn't know: %.400s",
-                        o.ignored);
-        refuse(f, x, &e, 0);
-        openai_request_destroy(request);
-        return;
-    }
-    struct comeback back;
-    snprintf(g.tenant, sizeof g.tenant, "%s", who->tenant);
-    if (guard_check_model(f->options.guard, who->tenant, o.model, &e) != ERR_NONE ||
-        make_generate(x, &o, &body, &g, &e) != ERR_NONE ||
-        comeback_read(x, &o, &f->keys, f->options.config->cluster, &g, &back, &e) != ERR_NONE) {
-        refuse(f, x, &e, 0);
-    } else {
-        struct call *c = call_create(f, x, &o, &g, &back, now);
-        struct msg_rejected rejected = {0};
-        http_set_watch(x, &(struct http_watch){.ctx = c, .on_closed = on_closed, .on_writable = on_writable});
-        if (open_feeds(c, &g, &back, &rejected, now)) {
-            begin(c, &g);
-        } else {
-            call_free(c);
-            http_set_watch(x, &(struct http_watch){0});
-            refuse(f, x, &rejected.error, rejected.retry_after_ms);
-        }
-    }
-    buf_free(&body);
-    openai_request_destroy(request);
 }

@@ -46,6 +46,7 @@ struct front {
 // Starts a call for a POST to chat/completions or completions; answers it itself when it is refused.
 // who: in whose name.
 void call_start(struct front *f, struct http_exchange *x, enum openai_kind kind, const struct guard_caller *who);
+void call_free(struct call *c);           // takes it off the front's list; its feeds are left
 void call_wake(struct call *c);           // a feed of it has something new; from inside a core call
 void call_turn(struct call *c, ms_t now); // renders; c may be gone afterwards
 void call_scan(struct call *c, ms_t now); // what time brings: headers, keep-alives; c may be gone afterwards

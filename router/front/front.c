@@ -97,6 +97,16 @@ static void post_completions(struct front *f, struct http_exchange *x, const str
     call_start(f, x, OPENAI_COMPLETION, who);
 }
 
+static void post_tokenize(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    call_start(f, x, OPENAI_TOKENIZE, who);
+}
+static void post_detokenize(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    call_start(f, x, OPENAI_DETOKENIZE, who);
+}
+static void post_embeddings(struct front *f, struct http_exchange *x, const struct guard_caller *who) {
+    call_start(f, x, OPENAI_EMBEDDING, who);
+}
+
 // --- dispatch
 
 enum access {
@@ -112,9 +122,15 @@ struct endpoint_row {
 };
 
 static const struct endpoint_row api_rows[] = {
-    {"POST", "/chat/completions", post_chat, ACCESS_USER}, {"POST", "/completions", post_completions, ACCESS_USER},
-    {"GET", "/models", get_models, ACCESS_USER},           {"GET", "/livez", get_livez, ACCESS_OPEN},
-    {"GET", "/readyz", get_readyz, ACCESS_OPEN},           {"GET", "/health", get_readyz, ACCESS_OPEN},
+    {"POST", "/chat/completions", post_chat, ACCESS_USER},
+    {"POST", "/completions", post_completions, ACCESS_USER},
+    {"POST", "/tokenize", post_tokenize, ACCESS_USER},
+    {"POST", "/detokenize", post_detokenize, ACCESS_USER},
+    {"POST", "/embeddings", post_embeddings, ACCESS_USER},
+    {"GET", "/models", get_models, ACCESS_USER},
+    {"GET", "/livez", get_livez, ACCESS_OPEN},
+    {"GET", "/readyz", get_readyz, ACCESS_OPEN},
+    {"GET", "/health", get_readyz, ACCESS_OPEN},
     {"GET", "/metrics", get_metrics, ACCESS_OPERATOR},
 };
 static const struct endpoint_row admin_rows[] = {
@@ -162,6 +178,7 @@ static void dispatch(struct front *f, struct http_exchange *x, const struct endp
         preflight(x);
         return;
     }
+    if (strncmp(path, "/beta/", 6) == 0) path += 5; // DeepSeek's base URL for prefix and suffix
     if (strncmp(path, "/v1/", 4) == 0) path += 3;
     for (size_t i = 0; i < n; i++) {
         if (strcmp(rows[i].path, path) != 0) continue;

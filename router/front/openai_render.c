@@ -410,6 +410,33 @@ void openai_render_answer(struct buf *out, const struct openai_answer *a, const 
     buf_char(out, '}');
 }
 
+static void append_tokens(struct buf *out, const struct openai_answer *a, const struct record_log *log) {
+    uint32_t n = record_log_count(log);
+    buf_printf(out, "{\"count\":%u,\"max_model_len\":%u,\"tokens\":[", n, a->max_context);
+    for (uint32_t i = 0; i < n; i++) buf_printf(out, "%s%u", i ? "," : "", record_log_get(log, i).token);
+    buf_str(out, "],\"token_strs\":");
+    buf_str(out, a->token_strings ? "[" : "null");
+    for (uint32_t i = 0; a->token_strings && i < n; i++) {
+        struct record r = record_log_get(log, i);
+        if (i > 0) buf_char(out, ',');
+        json_append_string(out, r.text, r.text_len);
+    }
+    buf_str(out, a->token_strings ? "]}" : "}");
+}
+
+void openai_render_tokens(struct buf *out, const struct openai_answer *a, const struct openai_choice *c) {
+    struct buf text = {0};
+    if (a->kind == OPENAI_TOKENIZE) {
+        append_tokens(out, a, c->log);
+        return;
+    }
+    channel_text(c, CHANNEL_CONTENT, &text);
+    buf_str(out, "{\"prompt\":");
+    json_append_string(out, text.data, text.len);
+    buf_char(out, '}');
+    buf_free(&text);
+}
+
 void openai_render_error(struct buf *out, const struct error *e) {
     const struct error_info *info = error_info(e->id);
     buf_str(out, "{\"error\":{\"message\":");

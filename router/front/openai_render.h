@@ -18,6 +18,8 @@ struct openai_answer {
     const char *fingerprint; // of the deployment, or NULL
     bool logprobs;
     bool include_usage;
+    bool token_strings;      // TOKENIZE
+    uint32_t max_context;    // TOKENIZE: the model's
     char replica[NAME_SIZE]; // named in the last chunk or the body
     uint32_t attempt;
     uint64_t seed; // the client's, or the router's: with it the answer can be had again
@@ -50,6 +52,8 @@ struct openai_choice { // one that has ended
 // Of n choices together: the prompt counts once.
 struct usage openai_usage(const struct openai_choice *choices, uint32_t n);
 void openai_render_answer(struct buf *out, const struct openai_answer *a, const struct openai_choice *choices, uint32_t n);
+// TOKENIZE: {"count", "max_model_len", "tokens"}, with "token_strs" when they are wanted; DETOKENIZE: {"prompt"}. As vLLM's.
+void openai_render_tokens(struct buf *out, const struct openai_answer *a, const struct openai_choice *c);
 void openai_render_error(struct buf *out, const struct error *e);
 
 // Appends s as a JSON string with its quotes. Invalid UTF-8 becomes U+FFFD.

@@ -237,6 +237,16 @@ static err_id parse_tokenize(struct openai_request *r, struct error *e) {
     return parse_text_prompt(r, e);
 }
 
+static err_id parse_embedding(struct openai_request *r, struct error *e) {
+    json_t *input = openai_field(r->root, "input");
+    r->view.n = 1;
+    r->prompt.task = TASK_EMBED;
+    if (input) json_object_set(r->root, "prompt", input);
+    if (input == NULL || parse_text_prompt(r, e) != ERR_NONE)
+        return openai_wrong(e, "input", "a string or an array of token ids (one input in a request)");
+    return ERR_NONE;
+}
+
 static err_id parse_all(struct openai_request *r, struct error *e) {
     json_t *model = openai_field(r->root, "model");
     if (!json_is_string(model) || json_string_length(model) == 0 || json_string_length(model) > NAME_MAX_BYTES)
@@ -245,6 +255,7 @@ static err_id parse_all(struct openai_request *r, struct error *e) {
     r->view.model = json_string_value(model);
     openai_unknown_fields(r->view.kind, r->root, &r->ignored);
     r->view.ignored = r->ignored.len ? r->ignored.data : "";
+    if (r->view.kind == OPENAI_EMBEDDING) return parse_embedding(r, e);
     bool generates = r->view.kind == OPENAI_CHAT || r->view.kind == OPENAI_COMPLETION;
     return generates ? parse_generation(r, e) : parse_tokenize(r, e);
 }
