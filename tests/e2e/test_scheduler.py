@@ -167,7 +167,7 @@ def test_churn_with_cancellations_leaves_nothing_behind():
     draw = random.Random(int(SECONDS))
     with Cluster() as c:
         r = c.router("r1")
-        w = c.worker("w1", "north", [r], *flags(64), "--grace", "2s", "--kept-logs", "1MB")
+        w = c.worker("w1", "north", [r], *flags(64), "--kv-bytes", "64MB", "--grace", "2s", "--kept-logs", "1MB")
         c.wait_ready(r, 1)
         end, asked, left, memory = time.monotonic() + SECONDS, 0, 0, []
         while time.monotonic() < end:

@@ -66,18 +66,46 @@ uint32_t blocks_find(const struct blocks *b, const struct block_key *key, const 
     return i;
 }
 
-bool blocks_claim(struct blocks *b, uint32_t i, const struct block_key *key, const uint32_t *tokens, uint32_t owner) {
+bool blocks_claim(struct blocks *b, uint32_t i, const struct block_claim *claim) {
     CHECK(i < b->count && b->block[i].refs > 0);
-    if (b->block[i].doubled || block_is_named(b, i) || blocks_find(b, key, tokens) != BLOCK_NONE) return false;
-    uint32_t *bucket = bucket_of(b, key);
     struct block *block = &b->block[i];
-    block->key = *key;
-    block->ready = false;
-    block->owner = owner;
+    if (block->doubled || block_is_named(b, i) || blocks_find(b, &claim->key, claim->tokens) != BLOCK_NONE) return false;
+    uint32_t *bucket = bucket_of(b, &claim->key);
+    block->key = claim->key;
+    block->before = claim->before;
+    block->ready = block->saved = false;
+    block->owner = claim->owner;
     block->next_named = *bucket;
     *bucket = i;
-    memcpy(b->tokens + (size_t)i * b->block_tokens, tokens, b->block_tokens * sizeof *tokens);
+    memcpy(b->tokens + (size_t)i * b->block_tokens, claim->tokens, b->block_tokens * sizeof *claim->tokens);
     return true;
+}
+
+static bool same_key(const struct block_key *x, const struct block_key *y) { return x->a == y->a && x->b == y->b; }
+
+uint32_t blocks_before(const struct blocks *b, uint32_t block) {
+    const struct block_key *before = &b->block[block].before;
+    uint32_t i = *bucket_of(b, before);
+    while (i != BLOCK_NONE && !same_key(&b->block[i].key, before)) i = b->block[i].next_named;
+    return i;
+}
+
+uint32_t blocks_chain(const struct blocks *b, uint32_t last, const struct block_key *root, uint32_t *chain) {
+    uint32_t n = 0, i = last;
+    while (i != BLOCK_NONE && b->block[i].ready && n < b->count) {
+        chain[n++] = i;
+        const struct block_key *before = &b->block[i].before;
+        if (same_key(before, root)) {
+            for (uint32_t k = 0; k < n / 2; k++) {
+                uint32_t other = chain[k];
+                chain[k] = chain[n - 1 - k];
+                chain[n - 1 - k] = other;
+            }
+            return n;
+        }
+        i = blocks_before(b, i);
+    }
+    return 0;
 }
 
 void blocks_ready(struct blocks *b, uint32_t block) {

@@ -16,13 +16,14 @@ struct block_key { // all zero: no name
 };
 
 struct block {
-    uint32_t refs;  // sequences that hold it
-    bool ready;     // named, and its content is computed
-    bool doubled;   // by the planted bug: gets no name any more
-    uint32_t owner; // claimed by the sequence in this slot
-    struct block_key key;
-    uint32_t next_named;   // in its bucket
-    uint32_t newer, older; // named and held by nobody: in the order of the last hold
+    uint32_t refs;                // sequences that hold it
+    bool ready;                   // named, and its content is computed
+    bool doubled;                 // by the planted bug: gets no name any more
+    uint32_t owner;               // claimed by the sequence in this slot
+    bool saved;                   // named, and needs not be written to the store (any more)
+    struct block_key key, before; // before: of the tokens up to its beginning
+    uint32_t next_named;          // in its bucket
+    uint32_t newer, older;        // named and held by nobody: in the order of the last hold
 };
 
 struct blocks {
@@ -50,8 +51,17 @@ void blocks_drop(struct blocks *b, uint32_t block);
 
 // The block of this key and these tokens; BLOCK_NONE: there is none.
 uint32_t blocks_find(const struct blocks *b, const struct block_key *key, const uint32_t *tokens);
+uint32_t blocks_before(const struct blocks *b, uint32_t block); // the named one; BLOCK_NONE: none is named so
+// The chain of ready blocks that ends in `last`, from the first behind `root` on: its length, chain[] is filled ([count]).
+// 0: a part of it is not there any more.
+uint32_t blocks_chain(const struct blocks *b, uint32_t last, const struct block_key *root, uint32_t *chain);
 // Names a held block. False, and nothing happens, if it or another one has a name for that.
-bool blocks_claim(struct blocks *b, uint32_t block, const struct block_key *key, const uint32_t *tokens, uint32_t owner);
+struct block_claim {
+    struct block_key key, before;
+    const uint32_t *tokens;
+    uint32_t owner;
+};
+bool blocks_claim(struct blocks *b, uint32_t block, const struct block_claim *claim);
 void blocks_ready(struct blocks *b, uint32_t block);  // what was claimed is computed
 void blocks_forget(struct blocks *b, uint32_t block); // it is not found any more
 void blocks_forget_all(struct blocks *b);

@@ -56,6 +56,9 @@ void worker_core_check(const struct worker_core *core) {
         for (uint32_t i = 0; i < s->seq.n_blocks; i++) refs[s->seq.blocks[i]]++;
         with_slot += s->seq.slot != SLOT_NONE;
     }
+    const struct upkeep *u = &core->upkeep;
+    for (uint32_t i = 0; u->active && i < u->seq.n_blocks; i++) refs[u->seq.blocks[i]]++;
+    with_slot += u->active && u->seq.slot != SLOT_NONE;
     CHECK(with_slot + core->scheduler.slots.n_free == core->scheduler.slots.count);
     scheduler_check(&core->scheduler, refs);
     free(refs);

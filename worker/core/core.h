@@ -4,7 +4,7 @@
 //   worker_core.c  events, links' messages, time      status.c     Hello, status deltas, heartbeats
 //   requests.c     what routers ask of streams        lifecycle.c  loading, serving, noticed, failing
 //   answers.c      tokens, ends, expiry of streams    moves.c      stopping, checkpoints, offers, restoring
-//   check.c        invariants, counters
+//   upkeep.c       prefixes and the store          check.c        invariants, counters
 #pragma once
 #include "common/base/error.h"
 #include "worker/core/link.h"
@@ -20,6 +20,13 @@ enum {
     BYTES_PER_TOKEN = 4,       // of a prompt's text, when the options don't say
     RETRY_AFTER_MIN_MS = 100,
     RETRY_AFTER_MAX_MS = 60000,
+};
+
+// The one sequence that has no stream.
+struct upkeep {
+    struct sequence seq;
+    bool active, saves; // saves: to the store
+    uint64_t ticket, tickets;
 };
 
 struct worker_core {
@@ -41,6 +48,7 @@ struct worker_core {
     struct streams streams;
     struct scheduler scheduler;
     struct pace pace;
+    struct upkeep upkeep;
     uint32_t lone_step_us; // first guess; 0: none
     ms_t streams_due;      // the earliest time at which some stream wants core_tick_streams()
     uint32_t waiting_told; // sequences without a slot, as routers know or will soon
@@ -99,6 +107,13 @@ void move_stop(struct worker_core *core, struct stream *s);
 void move_on(struct worker_core *core, struct stream *s);
 void move_offer(struct worker_core *core, struct stream *s); // says MoveOffer, if anybody is attached, and when again
 void move_commit(struct worker_core *core, const struct msg_move_commit *m);
+
+// upkeep.c
+void upkeep_answered(struct worker_core *core); // a plan with its sequence was
+void upkeep_done(struct worker_core *core, uint64_t ticket, bool ok);
+bool upkeep_wants(const struct worker_core *core, uint64_t ticket);
+void upkeep_end(struct worker_core *core);
+void upkeep_settle(struct worker_core *core);
 
 // status.c
 void status_hello(struct worker_core *core, struct link *link, bool reply_wanted);

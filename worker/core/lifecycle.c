@@ -58,6 +58,7 @@ void worker_core_failed(struct worker_core *core, ms_t now) {
         MARK(engine_failed);
         scheduler_abandon(&core->scheduler);
         give_up_all(core, ERR_WORKER_LOST, "the engine of the worker failed");
+        upkeep_end(core);
         settle_all(core);
         enter_life(core, LIFECYCLE_FAILED);
     }

@@ -2,6 +2,7 @@
 // still when its last planned row is answered, is copied out by hooks.checkpoint if it has computed anything, then OFFERED
 // to its router, and dropped when that commits the move. proto/README.md has the grammar.
 #include "worker/core/core.h"
+#include "worker/core/upkeep.h"
 
 #include "common/base/check.h"
 #include "common/base/mark.h"
@@ -74,6 +75,11 @@ void move_stop(struct worker_core *core, struct stream *s) {
 bool worker_core_checkpointed(struct worker_core *core, uint64_t ticket, const char *handle, uint64_t bytes, ms_t now) {
     core_enter(core, now);
     bool wanted = worker_core_wants(core, ticket);
+    if (ticket & UPKEEP_TICKET) {
+        upkeep_done(core, ticket, handle != NULL);
+        core_leave(core);
+        return wanted;
+    }
     struct stream *s = wanted ? streams_by_ticket(&core->streams, ticket) : NULL;
     if (handle != NULL)
         core->counters.checkpoints++;
@@ -103,6 +109,11 @@ void move_commit(struct worker_core *core, const struct msg_move_commit *m) {
 
 void worker_core_restored(struct worker_core *core, uint64_t ticket, bool ok, ms_t now) {
     core_enter(core, now);
+    if (ticket & UPKEEP_TICKET) {
+        upkeep_done(core, ticket, ok);
+        core_leave(core);
+        return;
+    }
     struct stream *s = streams_by_ticket(&core->streams, ticket);
     if (core->options.bug == WORKER_BUG_RESTORE_FAILED) ok = true;
     if (ok)
@@ -118,6 +129,7 @@ void worker_core_restored(struct worker_core *core, uint64_t ticket, bool ok, ms
 }
 
 bool worker_core_wants(const struct worker_core *core, uint64_t ticket) {
+    if (ticket & UPKEEP_TICKET) return upkeep_wants(core, ticket);
     const struct stream *s = ticket == 0 ? NULL : streams_by_ticket(&core->streams, ticket);
     return s != NULL && s->state == STREAM_LIVE && s->seq.state == SEQUENCE_RUNNING &&
            (s->seq.exporting || s->seq.restoring);

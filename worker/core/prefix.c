@@ -3,6 +3,11 @@
 #include "common/base/hash.h"
 #include "common/base/mark.h"
 
+struct block_key prefix_root(uint64_t process, uint64_t tenant) {
+    uint64_t salt = hash_mix(process + 1) ^ (tenant ? hash_mix(tenant) : 0);
+    return (struct block_key){salt, hash_mix(~salt) | 1};
+}
+
 // The keys of the first n blocks, all of whose tokens are known.
 static void make_keys(struct sequence *seq, uint32_t n, uint32_t block_tokens) {
     for (; seq->n_keys < n; seq->n_keys++) {
@@ -16,6 +21,12 @@ static void make_keys(struct sequence *seq, uint32_t n, uint32_t block_tokens) {
 
 static const uint32_t *tokens_of(const struct blocks *b, const struct sequence *seq, uint32_t block) {
     return seq->tokens + (size_t)block * b->block_tokens;
+}
+
+static bool claim(struct blocks *b, const struct sequence *seq, uint32_t i) {
+    struct block_claim c = {.key = seq->keys[i], .before = i == 0 ? seq->salt : seq->keys[i - 1], .owner = seq->slot};
+    c.tokens = tokens_of(b, seq, i);
+    return blocks_claim(b, seq->blocks[i], &c);
 }
 
 void prefix_find(const struct blocks *b, struct sequence *seq, struct prefix_match *match) {
@@ -44,8 +55,7 @@ void prefix_claim(struct blocks *b, struct sequence *seq) {
     uint32_t full = seq->n_tokens / b->block_tokens;
     if (seq->private_blocks) return;
     make_keys(seq, full, b->block_tokens);
-    for (uint32_t i = seq->n_named; i < full; i++)
-        blocks_claim(b, seq->blocks[i], &seq->keys[i], tokens_of(b, seq, i), seq->slot);
+    for (uint32_t i = seq->n_named; i < full; i++) claim(b, seq, i);
 }
 
 void prefix_computed(struct blocks *b, struct sequence *seq) {
@@ -54,8 +64,7 @@ void prefix_computed(struct blocks *b, struct sequence *seq) {
     make_keys(seq, full, b->block_tokens);
     for (; seq->n_named < full; seq->n_named++) {
         uint32_t block = seq->blocks[seq->n_named];
-        const uint32_t *tokens = tokens_of(b, seq, seq->n_named);
-        bool ours = block_is_named(b, block) || blocks_claim(b, block, &seq->keys[seq->n_named], tokens, seq->slot);
+        bool ours = block_is_named(b, block) || claim(b, seq, seq->n_named);
         if (ours)
             blocks_ready(b, block);
         else

@@ -11,6 +11,9 @@ struct prefix_match {
     uint32_t n_blocks; // ready, from the start; found in seq->blocks[0 …]
     uint32_t claimed;  // the block behind them, which another sequence is computing; BLOCK_NONE: there is none
 };
+// What stands before block 0: of this process, whose engine and weights (fingerprint) are the same all its life, and of a
+// tenant (0: of all).
+struct block_key prefix_root(uint64_t process, uint64_t tenant);
 // Fills seq->blocks[0 … n_blocks), but holds none of them.
 void prefix_find(const struct blocks *b, struct sequence *seq, struct prefix_match *match);
 // How many of those somebody holds now.

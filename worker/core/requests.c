@@ -245,10 +245,7 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     s->seq.priority = s->priority;
     s->seq.tenant = s->tenant;
     s->seq.private_blocks = core->options.prefix_cache == PREFIX_CACHE_OFF;
-    uint64_t salt = hash_mix(core->options.prefix_salt +
-                             hash_bytes(core->options.info.fingerprint, strlen(core->options.info.fingerprint), 0));
-    if (core->options.prefix_cache == PREFIX_CACHE_TENANT) salt ^= hash_mix(s->tenant + 1);
-    s->seq.salt = (struct block_key){salt, hash_mix(~salt)};
+    s->seq.salt = prefix_root(core->options.prefix_salt, core->options.prefix_cache == PREFIX_CACHE_TENANT ? s->tenant : 0);
     s->seq.resumed = s->n_given > 0;
     if (p->n_restored > 0) {
         uint32_t most = p->n_tokens + s->n_given - 1; // the last token has to be computed: its logits are not kept

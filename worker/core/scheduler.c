@@ -272,12 +272,13 @@ static void admit(struct scheduler *s, struct making *m, struct sequence *seq, c
     run(s, seq);
     s->hooks->slot_open(s->hooks->ctx, seq->slot, seq->user, seq->tokens, seq->n_tokens, seq->n_prompt);
     m->known_blocks -= known_blocks(s, seq, match);
-    if (seq->n_restored == 0) return;
-    tell_blocks(m, seq, seq->n_restored, s->block_tokens);
+    if (seq->n_restored == 0 && !seq->upkeep) return;
+    uint32_t told = seq->n_restored > 0 ? seq->n_restored : seq->computed;
+    tell_blocks(m, seq, told > 0 ? told : 1, s->block_tokens); // a plan has something to say
     m->plan->entries[m->plan->n_entries++] = (struct plan_entry){seq, 0, false};
     seq->in_flight++;
-    seq->restoring = m->restores = true;
     seq->restore_asked = false;
+    if (seq->n_restored > 0) seq->restoring = m->restores = true;
 }
 
 // Behind the plan that told of their blocks.
@@ -317,7 +318,7 @@ static bool under_way(const struct scheduler *s, const struct sequence *seq, uin
 
 static bool may_start(void *ctx, struct sequence *seq) {
     const struct scheduler *s = ctx;
-    if (sequence_paused(seq)) return false;
+    if (sequence_paused(seq) && !seq->upkeep) return false;
     if (seq->waits_for == BLOCK_NONE) return true;
     if (under_way(s, seq, seq->waits_for)) return false;
     seq->waits_for = BLOCK_NONE;

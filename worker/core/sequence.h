@@ -44,6 +44,7 @@ struct sequence {
     uint32_t cached;               // tokens that it found in blocks when it first got a slot
     bool resumed;                  // came with records: goes ahead of fresh ones
     bool held, exporting, restoring;
+    bool upkeep;         // of no stream: a prefix on its way to the store or from it (upkeep.h)
     bool restore_asked;  // hooks.restore was called
     uint32_t n_restored; // positions that a checkpoint holds, less than n_tokens; 0: none, or no longer
     uint64_t restore_ticket;

@@ -25,6 +25,7 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
         if (s->known && !stands) give_up(core, s, sentence);
     }
     scheduler_abandon(&core->scheduler);
+    upkeep_end(core);
     for (s = core->streams.first; s != NULL; s = next) {
         next = s->next;
         answer_settle(core, s);

@@ -34,6 +34,7 @@ struct worker_core *worker_core_create(const struct worker_core_options *options
 void worker_core_destroy(struct worker_core *core) {
     if (core == NULL) return;
     scheduler_abandon(&core->scheduler);
+    upkeep_end(core);
     while (core->streams.first != NULL) {
         struct stream *s = core->streams.first;
         if (s->known)
@@ -217,6 +218,12 @@ void worker_core_step_done(struct worker_core *core, uint64_t step, const struct
     uint32_t next = 0;
     for (uint32_t i = 0; i < plan->n_entries; i++) {
         const struct plan_entry *entry = &plan->entries[i];
+        if (entry->seq->upkeep) {
+            scheduler_answered(&core->scheduler, entry);
+            scheduler_settle(&core->scheduler, entry->seq);
+            upkeep_answered(core);
+            continue;
+        }
         struct stream *s = stream_of(entry->seq);
         const struct worker_token *token = NULL;
         if (entry->samples) {

@@ -168,6 +168,7 @@ struct worker_counters {
     uint32_t blocks_kept;                                           // now: of the free ones, those that hold a prefix
     uint32_t blocks_held_most;                                      // at once, so far
     uint64_t cached_tokens;                                         // found in blocks when a sequence got its slot
+    uint64_t prefixes_saved, prefixes_restored;                     // written to the store, brought back from it
     uint64_t evictions;                                             // blocks with a prefix that were taken for others
     uint64_t log_bytes;                                             // now
     float prefill_rate, decode_rate;                                // tokens per second

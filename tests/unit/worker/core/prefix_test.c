@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include "tests/unit/worker/core/world.h"
 #include "worker/core/suspend.h"
+#include "worker/core/upkeep.h"
 
 static uint64_t prefilled(const struct world *w) { return world_counters(w).prefilled_tokens; }
 
@@ -175,6 +176,90 @@ static void an_engine_that_was_lost_takes_the_prefixes_along(void **state) {
     world_destroy(w);
 }
 
+static struct world *world_with_store(struct fake_store *store) {
+    struct world_options o = world_defaults();
+    o.store = store;
+    return world_create(&o);
+}
+
+// Saves all that is worth it. Returns how many prefixes that were.
+static uint32_t save_all(struct world *w) {
+    uint32_t before = w->n_prefixes;
+    while (worker_core_save_prefix(w->core, w->now))
+        for (uint32_t i = 0; i < 100 && worker_core_upkeep_busy(w->core); i++) world_turn(w, 1);
+    assert_false(worker_core_upkeep_busy(w->core));
+    return w->n_prefixes - before;
+}
+
+static void what_was_kept_comes_back_to_another_life(void **state) {
+    struct fake_store *store = fake_store_create();
+    struct world *w = world_with_store(store), *next = world_with_store(store);
+    uint32_t a = world_generate(w, 1, 50, 5);
+    world_settle(w, 2000);
+    assert_int_equal(save_all(w), 1);
+    assert_int_equal(save_all(w), 0); // written once
+    assert_true(w->n_prefix >= 48);
+    assert_int_equal(world_counters(w).prefixes_saved, 1);
+    next->brought = "kept-0";
+    assert_true(worker_core_bring_prefix(next->core, w->prefix, w->n_prefix, next->now));
+    assert_false(worker_core_bring_prefix(next->core, w->prefix, w->n_prefix, next->now)); // one at a time
+    for (uint32_t i = 0; i < 100 && worker_core_upkeep_busy(next->core); i++) world_turn(next, 1);
+    assert_int_equal(world_counters(next).prefixes_restored, 1);
+    assert_int_equal(save_all(next), 0);         // it is in the store
+    uint32_t b = world_generate(next, 1, 50, 5); // the first stream of a world has the same prompt
+    world_settle(next, 2000);
+    assert_int_equal(next->streams[b].end.usage.cached_tokens, 48);
+    world_assert_whole(next, b);
+    assert_false(worker_core_bring_prefix(next->core, w->prefix, w->n_prefix, next->now)); // it is here
+    world_assert_whole(w, a);
+    world_destroy(w);
+    world_destroy(next);
+    fake_store_destroy(store);
+}
+
+static void a_prefix_that_cannot_be_read_is_computed(void **state) {
+    struct fake_store *store = fake_store_create();
+    struct world *w = world_with_store(store);
+    uint32_t a = world_stream(w, 50, 5);
+    w->brought = "kept-7"; // there is none
+    assert_true(worker_core_bring_prefix(w->core, w->streams[a].prompt, 48, w->now));
+    world_ask(w, a, 1);
+    world_settle(w, 2000);
+    assert_int_equal(w->streams[a].end.usage.cached_tokens, 0);
+    assert_int_equal(world_counters(w).prefixes_restored, 0);
+    world_assert_whole(w, a);
+    world_destroy(w);
+    fake_store_destroy(store);
+}
+
+// Whatever streams do meanwhile, and however little memory there is.
+static void saving_under_load_changes_no_token(void **state) {
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct fake_store *store = fake_store_create();
+        struct world_options o = world_defaults();
+        o.seed = seed;
+        o.store = store;
+        o.n_blocks = seed % 2 ? 30 : 200;
+        o.max_context = 100;
+        o.family_prefix = 40;
+        o.plans_in_flight = 1 + (uint32_t)(seed % 3);
+        struct world *w = world_create(&o);
+        w->brought = "kept-0";
+        fake_moves_fail(w->moves, seed % 5 == 0 ? 2 : 0, 0);
+        for (uint32_t i = 0; i < 30; i++) {
+            uint32_t s = world_generate(w, 1, 20 + world_random(w, 50), 1 + world_random(w, 20));
+            world_turns(w, world_random(w, 10));
+            worker_core_save_prefix(w->core, w->now);
+            if (world_random(w, 4) == 0) world_cancel(w, s, 1);
+            if (w->n_prefix > 0) worker_core_bring_prefix(w->core, w->prefix, w->n_prefix, w->now);
+        }
+        world_settle(w, 5000);
+        for (uint32_t i = 0; i < 30; i++) world_assert_prefix(w, i);
+        world_destroy(w);
+        fake_store_destroy(store);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_prompt_is_computed_once_but_for_its_last_block),
@@ -185,6 +270,9 @@ int main(void) {
         cmocka_unit_test(the_prefix_that_was_used_longest_ago_goes_first),
         cmocka_unit_test(tenants_share_only_where_the_configuration_says_so),
         cmocka_unit_test(what_is_no_number_is_found_by_nobody),
+        cmocka_unit_test(what_was_kept_comes_back_to_another_life),
+        cmocka_unit_test(a_prefix_that_cannot_be_read_is_computed),
+        cmocka_unit_test(saving_under_load_changes_no_token),
         cmocka_unit_test(an_engine_that_was_lost_takes_the_prefixes_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,10 @@ static void answer_preparation(struct world *w, const struct preparation *p) {
 static void slot_open(void *ctx, uint32_t slot, void *user, const uint32_t *tokens, uint32_t n, uint32_t n_prompt) {
     struct world *w = ctx;
     struct user *u = user;
+    if (u == NULL) { // a prefix
+        fake_engine_open(w->engine, slot, tokens, n, n_prompt);
+        return;
+    }
     assert_int_equal(n_prompt, w->streams[u->stream].n_prompt);
     assert_int_equal(n, n_prompt + u->next);
     if (w->n_opened < sizeof w->opened / sizeof w->opened[0]) w->opened[w->n_opened++] = u->stream;
@@ -98,11 +102,17 @@ static void tail(void *ctx, void *user, uint8_t *channel, const char **text, uin
 }
 
 static void checkpoint(void *ctx, uint64_t ticket, const struct checkpoint_request *r) {
-    fake_moves_checkpoint(((struct world *)ctx)->moves, ticket, r);
+    struct world *w = ctx;
+    fake_moves_checkpoint(w->moves, ticket, r);
+    if (r->user != NULL) return;
+    memcpy(w->prefix, r->tokens, r->n_computed * sizeof *r->tokens);
+    w->n_prefix = r->n_computed;
+    w->n_prefixes++;
 }
 
 static void restore(void *ctx, uint64_t ticket, uint32_t slot, void *user, uint32_t n) {
-    fake_moves_restore(((struct world *)ctx)->moves, ticket, slot, ((struct user *)user)->restore, n);
+    struct world *w = ctx;
+    fake_moves_restore(w->moves, ticket, slot, user ? ((struct user *)user)->restore : w->brought, n);
 }
 
 static void release(void *ctx, void *user) {

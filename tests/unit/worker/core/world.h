@@ -87,7 +87,9 @@ struct world {
     uint32_t n_preparations, preparations_cap;
     bool hold_preparations, hold_steps;
     struct fake_moves *moves;
-    bool deaf;                      // the router takes nothing of what the worker says
+    uint32_t prefix[WORLD_TOKENS], n_prefix, n_prefixes; // the last one that went to the store, and how many did
+    const char *brought;                                 // the handle of one that is brought back
+    bool deaf;                                           // the router takes nothing of what the worker says
     bool other_request;             // Generates ask for something else than before, as far as the core can tell
     bool garble_next;               // the first row that is sampled next holds NaN
     uint32_t users;                 // alive
