@@ -56,6 +56,7 @@ bool cli_interrupt_end(struct cli_interrupt *i); // was it interrupted?
 bool cli_colour(void); // stdout is a terminal
 extern const char CLI_DIM[], CLI_PLAIN[];
 
+int cmd_bench(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_key(int argc, char **argv);

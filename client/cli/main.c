@@ -17,6 +17,7 @@ struct command {
 static const struct command commands[] = {
     {"chat", cmd_chat, "talk to a model, line by line"},
     {"generate", cmd_generate, "one answer to one prompt"},
+    {"bench", cmd_bench, "put a load on the cluster, or on any server of OpenAI's API, and measure"},
     {"proxy", cmd_proxy, "an endpoint on this host for OpenAI clients, that survives the routers' deaths"},
     {"status", cmd_status, "routers, replicas and workers of the cluster"},
     {"drain", cmd_drain, "tell a worker that it will be taken away, and watch it go"},
@@ -36,7 +37,7 @@ static void print_help(FILE *to) {
 }
 
 static int unknown(const char *word) {
-    const char *names[] = {"chat", "generate", "proxy", "status", "drain", "key", "keygen", "demo"};
+    const char *names[] = {"chat", "generate", "bench", "proxy", "status", "drain", "key", "keygen", "demo"};
     const char *near = error_nearest(word, names, ARRAY_LEN(names));
     fprintf(stderr, "shoal: there is no command '%s'%s%s%s; shoal --help lists them\n", word, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "");

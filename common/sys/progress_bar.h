@@ -8,7 +8,8 @@
 struct progress_bar {
     FILE *stream; // NULL: prints nothing
     const char *what;
-    int percent; // as shown; -1 = not yet
+    int percent;     // as shown; -1 = not yet
+    char detail[48]; // shown behind the percentage; "": the total as bytes
 };
 
 // what: "loading mymodel"; not copied.
