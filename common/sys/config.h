@@ -21,12 +21,16 @@ struct config_region {
 
 // How a model writes calls of tools: auto, or one of worker/text/tool_style.h's by its name.
 enum config_tools { TOOLS_AUTO, TOOLS_NONE, TOOLS_HERMES, TOOLS_LLAMA3, TOOLS_DEEPSEEK_V3, TOOLS_DEEPSEEK_V31 };
+enum config_quant { CONFIG_QUANT_NONE, CONFIG_QUANT_INT8, CONFIG_QUANT_INT4 };
+enum config_numeric { CONFIG_NUMERIC_WEIGHTS, CONFIG_NUMERIC_W8A8 };
 
 struct config_deployment {
     char name[NAME_SIZE];
     char path[CONFIG_PATH_SIZE]; // the model's folder on the workers; empty: given to each worker with --path
     uint32_t share;              // of the model's new requests, relative to its other deployments
     enum config_tools tools;
+    enum config_quant quant;     // at load
+    enum config_numeric numeric; // of FP8 checkpoints
 };
 
 struct config_model {

@@ -6,6 +6,8 @@
 #include <string.h>
 
 static const char *const formats[] = {"kv", "json", NULL};
+static const char *const quants[] = {"none", "int8", "int4", NULL};
+static const char *const numerics[] = {"weights", "w8a8", NULL};
 static const char *const curve[] = {"off", "required", NULL};
 static const char *const plaintext[] = {"loopback", "anywhere", NULL};
 static const char *const metrics[] = {"keyed", "open", NULL};
@@ -65,6 +67,11 @@ const struct config_key CONFIG_KEYS[] = {
     {"models.*.deployments.*.tools", CONFIG_WORD, "auto", .words = tools, IN(config_deployment, tools),
      .help = "How the model writes calls of tools in its text. auto: as its chat template does. The workers of a deployment "
              "must agree."},
+    {"models.*.deployments.*.quant", CONFIG_WORD, "none", .words = quants, IN(config_deployment, quant),
+     .help = "Workers quantise the weights at load: none, int8 or int4. The flag --quant goes before it."},
+    {"models.*.deployments.*.numeric", CONFIG_WORD, "weights", .words = numerics, IN(config_deployment, numeric),
+     .help = "FP8 checkpoints: weights keeps activations as they are, w8a8 makes them FP8 too. The flag --numeric goes "
+             "before it."},
 
     {"security.curve", CONFIG_WORD, "off", .words = curve, AT(security.curve),
      .help =

@@ -2,6 +2,7 @@
 """Makes tests/fixtures/families: little models of every family and what transformers answers with them in fp32. See README.md."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -13,14 +14,14 @@ import transformers
 
 from families import FAMILIES
 from more import KINDS, random_family
-from weights import random_weights, shapes, stored, write
+from weights import is_fp8, random_weights, rounded_activations, shapes, stored, write
 
 GREEDY, RECORDED, TRIES = 24, 24, 20
 NOISE = 1e-5  # of max |logit|: fp32 against fp64; above it an expert was chosen by a hair
 
 
 def load(folder, dtype):
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", output_loading_info=True)
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager", output_loading_info=True)
     assert not any(info[k] for k in ("missing_keys", "mismatched_keys", "unexpected_keys")), info
     return model.eval()
 
@@ -46,6 +47,33 @@ def answers(model, prompt):
             "logits": logits[positions].contiguous(), "greedy": torch.tensor(greedy, dtype=torch.int32), "margin": torch.tensor(margins)}
 
 
+@contextlib.contextmanager
+def w8a8(model):
+    """The other numeric class of FP8 checkpoints: what goes into an FP8 matrix is rounded first."""
+    linear, fp8 = torch.nn.functional.linear, set()
+    for name, p in model.named_parameters():
+        if ("experts" in name and p.dim() == 3) or is_fp8(name, p):
+            fp8.add(p.untyped_storage().data_ptr())
+    torch.nn.functional.linear = lambda x, w, b=None: linear(rounded_activations(x) if w.untyped_storage().data_ptr() in fp8 else x, w, b)
+    try:
+        yield
+    finally:
+        torch.nn.functional.linear = linear
+
+
+def both_classes(config, model, model64, prompt):
+    """Answers, and how far fp32 strays from fp64; of FP8 checkpoints in both numeric classes."""
+    got, noise = {}, 0
+    for prefix in ("", "w8a8_") if "quantization_config" in config else ("",):
+        with w8a8(model) if prefix else contextlib.nullcontext():
+            one = answers(model, prompt)
+        with w8a8(model64) if prefix else contextlib.nullcontext():
+            exact = logits_of(model64, prompt)[one["positions"].long()]
+        noise = max(noise, float((one["logits"] - exact).abs().max() / exact.abs().max()))
+        got.update({prefix + k: v for k, v in one.items() if not prefix or k not in ("prompt", "positions")})
+    return got, noise
+
+
 def attempt(family, seed):
     """(config, checkpoint's tensors, answers, noise of fp32)"""
     config, dtype, length = family
@@ -56,10 +84,7 @@ def attempt(family, seed):
         with open(os.path.join(folder, "config.json"), "w") as f:
             json.dump({k: v for k, v in config.items() if k != "quantization_config"}, f)
         write(os.path.join(folder, "model.safetensors"), {k: v for k, v in exact.items() if k not in shapes(config)[1]})
-        model = load(folder, torch.float32)
-        got = answers(model, prompt)
-        exact64 = logits_of(load(folder, torch.float64), prompt)[got["positions"].long()]
-    noise = float((got["logits"] - exact64).abs().max() / exact64.abs().max())
+        got, noise = both_classes(config, load(folder, torch.float32), load(folder, torch.float64), prompt)
     return config, file, got, noise
 
 

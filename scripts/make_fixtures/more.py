@@ -79,7 +79,8 @@ def random_family(kind, seed):
         c = mistral(*dims, sliding_window=r.choice([None, r.randint(3, 90)]), **more)
     elif kind == "mixtral":
         experts = r.randint(2, 9)
-        c = mixtral(*dims, experts=experts, top_k=r.randint(1, experts), sliding_window=r.choice([None, r.randint(3, 90)]), **more)
+        c = mixtral(*dims, experts=experts, top_k=r.randint(1, experts), sliding_window=r.choice([None, r.randint(3, 90)]),
+                    **dict({"head_dim": 22}, **more))  # transformers' yarn wants one
     elif kind == "qwen2":
         more.pop("head_dim", None)
         c = qwen2(*dims, **attention_window(r, dims[3]), **more)
@@ -88,6 +89,6 @@ def random_family(kind, seed):
     else:
         experts = r.randint(3, 11)
         c = qwen3_moe(*dims, num_experts=experts, num_experts_per_tok=r.randint(1, experts), moe_intermediate_size=even(r, 10, 50), norm_topk_prob=r.random() < 0.5,
-                      decoder_sparse_step=r.choice([1, 2]), mlp_only_layers=r.choice([[], [0], [1]]), attention_bias=r.random() < 0.3,
+                      decoder_sparse_step=r.choice([1, 2]), mlp_only_layers=r.choice([[], [0], [1]]), attention_bias=r.random() < 0.3, **attention_window(r, dims[3]),
                       **dict({"head_dim": 20}, **more))
     return c, dtype, length

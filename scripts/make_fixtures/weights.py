@@ -109,6 +109,15 @@ def to_fp8(w):
     return q, scale, back
 
 
+def rounded_activations(x):
+    """What a vector's elements become for a product with an FP8 matrix: e4m3, every 128 of them with a scale, greatest / 448."""
+    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % BLOCK))
+    groups = padded.reshape(*padded.shape[:-1], -1, BLOCK)
+    scale = (groups.abs().amax(-1, keepdim=True) / 448).clamp_min(1e-30)
+    values = (groups / scale).float().to(torch.float8_e4m3fn).to(x.dtype)
+    return (values * scale).reshape(padded.shape)[..., :x.shape[-1]]
+
+
 def stored(weights, dtype):
     """(the checkpoint's tensors, the same values in fp32 by the model's names)"""
     file, exact = {}, {}

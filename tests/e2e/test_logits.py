@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from reference import BLOCK, Reference, quantised, write_tensors
+from reference import BLOCK, Reference, quantised, read_tensors, write_tensors
 
 SHOAL_MODEL = os.path.join(os.environ.get("SHOAL_BUILD", "build"), "bin", "shoal-model")
 BOUND = 2e-3  # of max |difference| / max |logit|
@@ -184,6 +184,51 @@ def test_fp8_in_blocks_is_what_its_scales_say(seed, tmp_path):
     print(f"{c['architectures'][0]} in FP8: relative error {error:.1e}")
 
 
+def test_fp8_stays_bytes_and_has_the_bits_of_the_values_that_it_means(tmp_path):
+    rng = np.random.default_rng(103)
+    c = random_config("DeepseekV3ForCausalLM", rng)
+    c.update(hidden_size=300, intermediate_size=262, moe_intermediate_size=140)
+    packed, plain = tmp_path / "fp8", tmp_path / "f32"
+    packed.mkdir(), plain.mkdir()
+    write_model(packed, c, rng, "FP8")
+    bytes_of = lambda name: shapes(c)[name][1:] and not any(part in name for part in ("embed_tokens", "lm_head", "mlp.gate."))
+    values = {name: w.astype(np.float32) if bytes_of(name) else w for name, w in read_tensors(str(packed)).items()}  # rounded once
+    write_tensors(str(plain / "model.safetensors"), values)
+    (plain / "config.json").write_text(json.dumps({k: v for k, v in c.items() if k != "quantization_config"}))
+    tokens = ",".join(map(str, rng.integers(0, c["vocab_size"], 70)))
+    ask = lambda folder, *more: run("logits", "--model", str(folder), "--tokens", tokens, "--top", "1000", *more).stdout
+    assert ask(packed) == ask(plain) != ""
+    assert ask(packed, "--chunk", "1") == ask(plain)
+    assert ask(packed, "--numeric", "w8a8") not in ("", ask(plain)) and ask(packed, "--numeric", "w8a8") == ask(packed, "--numeric", "w8a8", "--chunk", "3")
+    taken = [json.loads(run("inspect", "--model", str(folder), "--json").stdout)["memory"]["weights_bytes"] for folder in (packed, plain)]
+    assert taken[0] < 0.6 * taken[1], taken  # embedding and head are bf16
+    refused("FP8 checkpoints", "logits", "--model", str(plain), "--tokens", "1", "--numeric", "w8a8")
+    refused("--numeric takes", "logits", "--model", str(plain), "--tokens", "1", "--numeric", "fp4")
+
+
+def test_no_instruction_set_changes_a_bit(tmp_path):
+    rng = np.random.default_rng(11)
+    ran = set()
+    for i, (kind, dtype) in enumerate((("DeepseekV2ForCausalLM", "BF16"), ("LlamaForCausalLM", "F16"), ("DeepseekV3ForCausalLM", "FP8"))):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        c = random_config(kind, rng)
+        write_model(folder, c, rng, dtype)
+        tokens = ",".join(map(str, rng.integers(0, c["vocab_size"], 90)))
+        for quant in ((), ("--quant", "int8"), ("--quant", "int4")):
+            results = set()
+            for isa in ("best", "generic", "avx2", "avx512", "avx512-bf16"):
+                r = run("logits", "--model", str(folder), "--tokens", tokens, "--top", "1000", "--isa", isa, *quant)
+                if r.returncode != 0:
+                    assert isa.startswith("avx") and "this processor lacks" in r.stderr, r.stderr
+                    continue
+                results.add(r.stdout)
+                ran.add(isa)
+            assert len(results) == 1, (kind, quant)
+    assert {"best", "generic"} <= ran
+    refused("--isa takes", "logits", "--model", str(folder), "--tokens", "1", "--isa", "sse")
+
+
 def test_inspect_counts_parameters_bytes_and_memory(tmp_path):
     rng = np.random.default_rng(7)
     c = random_config("DeepseekV3ForCausalLM", rng)
@@ -262,7 +307,7 @@ def test_bad_input_gets_one_sentence(tmp_path):
     refused("no device", *logits, "1", "--device", "abacus")
     for change, why in (({"architectures": ["FooForCausalLM"]}, "FooForCausalLM"), ({"hidden_size": -1}, "hidden_size"),
                         ({"hidden_size": c["hidden_size"] + 2}, "of the wrong shape"), ({"num_hidden_layers": 9}, "missing"),
-                        ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": 3}, "rope_scaling"),
+                        ({"rope_scaling": {"type": "magic"}}, "magic"), ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}}, "longrope"), ({"rope_scaling": 3}, "rope_scaling"),
                         ({"quantization_config": {"bits": 4}}, "quantised"), ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "by gptq"),
                         ({"quantization_config": {"quant_method": "awq"}}, "by awq"),
                         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "by bitsandbytes"),

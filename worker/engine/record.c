@@ -216,6 +216,8 @@ err_id record_wrap(struct engine **engine, const struct engine_opts *opts, const
     h.layer_first = info->layer_first;
     h.layer_end = info->layer_end;
     h.kv_bytes = info->mem.kv_bytes;
+    h.quant = opts->quant;
+    h.numeric = opts->numeric;
     FILE *file = fopen(path, "wbxe");
     if (file == NULL)
         return error_set(e, ERR_SYSTEM, "the recording %.300s can't be created (it must not exist yet): %m", path);

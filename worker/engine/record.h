@@ -6,14 +6,14 @@
 #include <stdio.h>
 #include "worker/engine/backend.h"
 
-enum { RECORD_VERSION = 2, RECORD_PATH_MAX = 512, RECORD_FRAME_MAX = 64 << 20 };
+enum { RECORD_VERSION = 3, RECORD_PATH_MAX = 512, RECORD_FRAME_MAX = 64 << 20 };
 enum record_kind { RECORD_OPEN = 1, RECORD_CLOSE, RECORD_PLAN, RECORD_SAMPLE, RECORD_RESULT, RECORD_IMPORT };
 
 struct record_head {
     char magic[8]; // "SHOALREC"
     uint32_t version, head_bytes;
     char device[16], fingerprint[ENGINE_FINGERPRINT_MAX], model[RECORD_PATH_MAX];
-    uint32_t slots, rows, batch_tokens, context, block_tokens, blocks, layer_first, layer_end;
+    uint32_t slots, rows, batch_tokens, context, block_tokens, blocks, layer_first, layer_end, quant, numeric;
     uint64_t kv_bytes;
     struct engine_mock_opts mock;
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "common/base/check.h"
 #include "worker/engine/cpu/cpu.h"
+#include "worker/engine/cpu/kernels.h"
 #include "worker/engine/mock/mock.h"
 
 static const struct backend *const backends[] = {&cpu_backend, &mock_backend};
@@ -16,3 +17,17 @@ err_id backend_find(const char *name, const struct backend **backend, struct err
 }
 
 const char *backend_names(void) { return "cpu, mock"; }
+
+err_id engine_isa_parse(const char *text, uint32_t *isa, struct error *e) {
+    for (*isa = 0; *isa < ISA_COUNT; ++*isa) {
+        if (strcmp(text == NULL ? "best" : text, isa_names[*isa]) == 0) return ERR_NONE;
+    }
+    return error_set(e, ERR_INVALID_ARGUMENT, "--isa takes best, generic, avx2, avx512 or avx512-bf16, not \"%.40s\"", text);
+}
+
+err_id engine_numeric_parse(const char *text, uint32_t *numeric, struct error *e) {
+    bool w8a8 = text != NULL && strcmp(text, "w8a8") == 0;
+    *numeric = w8a8 ? ENGINE_NUMERIC_W8A8 : ENGINE_NUMERIC_WEIGHTS;
+    if (w8a8 || text == NULL || strcmp(text, "weights") == 0) return ERR_NONE;
+    return error_set(e, ERR_INVALID_ARGUMENT, "--numeric takes weights or w8a8, not \"%.40s\"", text);
+}

@@ -29,6 +29,10 @@ struct engine_mock_opts {
     uint32_t crash[ENGINE_MOCK_CRASH_MAX];
 };
 
+// What FP8 checkpoints are computed with. WEIGHTS: the weights' values, activations as they are. W8A8: activations made e4m3
+// too, with a scale for every 128 of a token, as the reference does on GPUs. Streams never cross from one to the other.
+enum engine_numeric { ENGINE_NUMERIC_WEIGHTS, ENGINE_NUMERIC_W8A8 };
+
 struct engine_opts {
     const struct model *model;       // stays open while load() runs; the mock takes NULL
     uint32_t threads;                // 0 = from affinity and cgroup
@@ -40,7 +44,8 @@ struct engine_opts {
     uint32_t layer_first, layer_end; // this shard's layers; 0, 0 = all
     uint32_t step_min_ms;            // pace: a step's result comes no sooner
     uint32_t quant;                  // enum quant (worker/model/spec.h): quantise at load; 0 = as the files have it
-    uint32_t isa;                    // 0 = the best there is; for tests see cpu/cpu.h
+    uint32_t numeric;                // enum engine_numeric
+    uint32_t isa;                    // cpu: which instructions; 0 = the best there are (table.h)
     struct engine_mock_opts mock;
     const char *mock_say; // the mock's answer to everything, before eos; NULL: letters
 };

@@ -46,7 +46,8 @@ void member_join(const struct host_settings *s, const struct model *model, const
     w->layer_first = opts->layer_first;
     w->layer_end = opts->layer_end;
     if (model) {
-        snprintf(w->weights, sizeof w->weights, "%s quant=%u", model_fingerprint(model), opts->quant);
+        snprintf(w->weights, sizeof w->weights, "%s quant=%u numeric=%u", model_fingerprint(model), opts->quant,
+                 opts->numeric);
         w->layers = model_spec(model)->layers;
         w->hidden = model_spec(model)->hidden;
         w->vocab = model_spec(model)->vocab;

@@ -18,8 +18,8 @@
 struct command_line {
     const char *parallel, *group, *group_listen, *leader, *layers;
     uint32_t stage, micro_batches, mock_layers;
-    const char *config, *name, *region, *zone, *model, *path, *device, *quant, *admin, *metrics, *record, *key, *log_level,
-        *checkpoint_dir;
+    const char *config, *name, *region, *zone, *model, *path, *device, *quant, *isa, *numeric, *admin, *metrics, *record,
+        *key, *log_level, *checkpoint_dir;
     struct flag_list routers;
     bool check_config, print_config;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
@@ -43,9 +43,11 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"model", FLAG_STRING, &c->model, "NAME[@DEPLOYMENT]", "the model to serve, as clients name it", NULL, 0, 0, false},
         {"path", FLAG_STRING, &c->path, "PATH", "the model: a folder or a GGUF file (instead of the deployment's path)",
          NULL, 0, 0, false},
-        {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (paced, without a model)", NULL, 0, 0,
-         false},
+        {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (without a model)", NULL, 0, 0, false},
         {"quant", FLAG_STRING, &c->quant, "FORMAT", "quantise the weights at load: int8 or int4", NULL, 0, 0, false},
+        {"numeric", FLAG_STRING, &c->numeric, "CLASS", "FP8 checkpoints: weights, or w8a8: activations too", NULL, 0, 0,
+         false},
+        {"isa", FLAG_STRING, &c->isa, "SET", "CPU: best, generic, avx2, avx512 or avx512-bf16", NULL, 0, 0, false},
         {"parallel", FLAG_STRING, &c->parallel, "pp=N", "this is one of N pipeline stages, processes that serve together",
          NULL, 0, 0, false},
         {"stage", FLAG_U32, &c->stage, "K", "which stage: 0, the leader, which has the other flags too, to N-1", NULL, 0,
@@ -60,18 +62,15 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          NULL, 0, ENGINE_DEPTH, false},
         {"threads", FLAG_U32, &c->threads, "N", "threads of the CPU engine; 0: as many as it may use", NULL, 0, 1024, false},
         {"max-seqs", FLAG_U32, &c->max_seqs, "N", "sequences computed at once", NULL, 1, 4096, false},
-        {"max-context", FLAG_U32, &c->max_context, "TOKENS", "longest prompt and answer; 0: the model's", NULL, 0, 1 << 24,
-         false},
+        {"max-context", FLAG_U32, &c->max_context, "TOKENS", "prompt and answer; 0: the model's", NULL, 0, 1 << 24, false},
         {"kv-bytes", FLAG_SIZE, &c->kv_bytes, "SIZE", "memory for the KV cache; 0: as needed", NULL, 0, 0, false},
         {"block-tokens", FLAG_U32, &c->block_tokens, "TOKENS", "size of a KV block", NULL, 1, 1024, false},
         {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "token budget of one step", NULL, 1, 1 << 16, false},
-        {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "longest part of one prompt in a step", NULL, 1, 1 << 16,
-         false},
+        {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "most of one prompt in a step", NULL, 1, 1 << 16, false},
         {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead (a group: see --micro-batches)", NULL, 1,
          ENGINE_DEPTH, false},
         {"queue", FLAG_U32, &c->queue, "N", "streams that may wait for a slot", NULL, 0, 1 << 16, false},
-        {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: a step takes at least this long", NULL, 0, 60000,
-         false},
+        {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: the least that a step takes", NULL, 0, 60000, false},
         {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0,
          0, false},
         {"kept-logs", FLAG_SIZE, &c->kept_bytes, "SIZE", "memory for the logs of finished streams: the oldest go first",
@@ -201,6 +200,25 @@ static void set_mock(struct engine_mock_opts *m, const struct command_line *c) {
     for (uint32_t i = 0; i < m->n_crash; i++) m->crash[i] = (uint8_t)mock_crash_word[i];
 }
 
+// Quantisation, numeric class and instruction set: flags before the deployment's own words.
+static err_id choose_arithmetic(struct host_settings *s, const struct command_line *c, struct error *e) {
+    const struct config_model *m = config_find_model(&s->config, s->model);
+    const struct config_deployment *d = m ? config_find_deployment(m, s->deployment) : NULL;
+    bool mock = strcmp(c->device, "mock") == 0;
+    enum quant quant = QUANT_NONE;
+    if (c->quant) {
+        TRY(quant_parse(c->quant, &quant, e));
+    } else if (d && !mock) {
+        quant = d->quant == CONFIG_QUANT_INT8 ? QUANT_INT8 : d->quant == CONFIG_QUANT_INT4 ? QUANT_INT4 : QUANT_NONE;
+    }
+    s->engine.quant = quant;
+    if (quant != QUANT_NONE && mock)
+        return error_set(e, ERR_CONFIG, "--device mock has no weights to quantise: leave --quant out");
+    const char *numeric = c->numeric == NULL && d && d->numeric == CONFIG_NUMERIC_W8A8 ? "w8a8" : c->numeric;
+    TRY(engine_numeric_parse(numeric, &s->engine.numeric, e));
+    return engine_isa_parse(c->isa, &s->engine.isa, e);
+}
+
 static err_id settle(struct host_settings *s, const struct command_line *c, struct error *e) {
     char own_name[NAME_SIZE];
     snprintf(own_name, sizeof own_name, "worker-%d", (int)getpid());
@@ -231,11 +249,7 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
                                      .block_tokens = c->block_tokens,
                                      .kv_bytes = c->kv_bytes,
                                      .step_min_ms = c->step_min_ms};
-    enum quant quant;
-    TRY(quant_parse(c->quant, &quant, e));
-    s->engine.quant = quant;
-    if (s->engine.quant != QUANT_NONE && strcmp(c->device, "mock") == 0)
-        return error_set(e, ERR_CONFIG, "--device mock has no weights to quantise: leave --quant out");
+    TRY(choose_arithmetic(s, c, e));
     set_mock(&s->engine.mock, c);
     s->engine.mock_say = c->mock_say;
     if (s->engine.mock.layers == 0) s->engine.mock.layers = s->group.stages;

@@ -3,6 +3,8 @@
 #include "common/base/check.h"
 #include "worker/model/config.h"
 
+enum { BETA_FAST = 32, BETA_SLOW = 1 };
+
 static const struct {
     const char *name;
     enum rope_kind kind;
@@ -39,6 +41,8 @@ static err_id read_scaling(const json_t *o, uint32_t context, struct rope_spec *
     TRY(config_number(o, "mscale", &r->mscale, e));
     TRY(config_number(o, "mscale_all_dim", &r->mscale_all_dim, e));
     TRY(config_number(o, "attention_factor", &r->attention_factor, e));
+    if (r->beta_fast == 0) r->beta_fast = BETA_FAST; // as if not given
+    if (r->beta_slow == 0) r->beta_slow = BETA_SLOW;
     return config_bool(o, "truncate", &r->truncate, e);
 }
 
@@ -59,7 +63,8 @@ static err_id check(const struct rope_spec *r, struct error *e) {
 
 err_id config_rope(const json_t *config, const struct config_rope *rope, struct model_spec *spec, struct error *e) {
     struct rope_spec *r = &spec->rope;
-    *r = (struct rope_spec){.interleaved = rope->interleaved, .theta = 10000, .beta_fast = 32, .beta_slow = 1};
+    *r =
+        (struct rope_spec){.interleaved = rope->interleaved, .theta = 10000, .beta_fast = BETA_FAST, .beta_slow = BETA_SLOW};
     if (rope->theta > 0) r->theta = rope->theta;
     r->low_freq_factor = 1, r->high_freq_factor = 4, r->truncate = true;
     r->original_context = spec->context;
@@ -73,6 +78,7 @@ err_id config_rope(const json_t *config, const struct config_rope *rope, struct 
         if (!json_is_object(o)) return error_set(e, ERR_MODEL_FILES, "config.json: \"%s\" must be an object", keys[i]);
         TRY(read_scaling(o, spec->context, r, e));
         TRY(config_number(o, "partial_rotary_factor", &partial, e));
+        if (json_object_size(o) > 0) break; // both: transformers takes the older one
     }
     if (!(partial > 0 && partial <= 1)) {
         return error_set(e, ERR_MODEL_FILES, "config.json: \"partial_rotary_factor\" must be above 0 and at most 1");

@@ -8,11 +8,12 @@
 #include "worker/engine/record.h"
 #include "worker/engine/table.h"
 #include "worker/model/model.h"
+#include "worker/model/quant.h"
 #include "worker/model_cli/commands.h"
 #include "worker/model_cli/runner.h"
 
 struct replay {
-    const char *path, *model_path, *device;
+    const char *path, *model_path, *device, *quant, *isa, *numeric;
     uint32_t threads;
     struct record_reader *reader;
     const struct record_head *head;
@@ -42,6 +43,9 @@ static enum flags_next parse(int argc, char **argv, struct replay *r) {
          .value = "N",
          .help = "0: as many as may run",
          .max = 256},
+        RUNNER_QUANT_FLAG(&r->quant), // if not as recorded, like the device
+        RUNNER_ISA_FLAG(&r->isa),
+        RUNNER_NUMERIC_FLAG(&r->numeric),
     };
     const struct flag_spec spec = {
         .program = "shoal-model replay",
@@ -170,6 +174,15 @@ static err_id replay_frame(struct replay *r, const struct record_frame *f, const
     }
 }
 
+// What the command line says otherwise than the recording.
+static err_id replay_choices(const struct replay *r, struct engine_opts *o, struct error *e) {
+    enum quant quant = (enum quant)o->quant;
+    if (r->quant != NULL) TRY(quant_parse(r->quant, &quant, e));
+    o->quant = quant;
+    if (r->numeric != NULL) TRY(engine_numeric_parse(r->numeric, &o->numeric, e));
+    return engine_isa_parse(r->isa, &o->isa, e);
+}
+
 static err_id create_engine(struct replay *r, struct error *e) {
     const struct record_head *h = r->head;
     const struct backend *backend;
@@ -185,6 +198,9 @@ static err_id create_engine(struct replay *r, struct error *e) {
     o.kv_bytes = h->kv_bytes;
     o.layer_first = h->layer_first;
     o.layer_end = strcmp(device, "mock") == 0 ? 0 : h->layer_end;
+    o.quant = h->quant;
+    o.numeric = h->numeric;
+    TRY(replay_choices(r, &o, e));
     TRY(backend->create(&o, NULL, &r->engine, e));
     TRY(backend->load(r->engine, NULL, NULL, e));
     char fingerprint[ENGINE_FINGERPRINT_MAX] = "";

@@ -39,10 +39,12 @@ static err_id open_engine(struct runner *r, const struct runner_options *o, uint
                          "the prompt and what is to be generated have %u tokens, the context holds %u", n_tokens, context);
     }
     r->chunk = o->chunk > 0 ? o->chunk : CHUNK;
-    struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1, .isa = o->isa};
+    struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1};
     opts.context = n_tokens;
     enum quant quant;
     TRY(quant_parse(o->quant, &quant, e));
+    TRY(engine_isa_parse(o->isa, &opts.isa, e));
+    TRY(engine_numeric_parse(o->numeric, &opts.numeric, e));
     opts.quant = quant;
     opts.batch_tokens = r->chunk;
     TRY(create_engine(r, backend, &opts, o->parallel, e));

@@ -7,7 +7,7 @@ struct runner_options {
     const char *model, *device;
     uint32_t threads, context; // 0 = default
     uint32_t chunk;            // prompt tokens per step; 0 = as many as fit
-    uint32_t isa;              // enum isa of the cpu device
+    const char *isa, *numeric; // table.h; NULL = default
     const char *quant;         // "int8", "int4"; NULL = as the files have it
     const char *parallel;      // "pp=N": in N pipeline stages, one after the other; NULL = in one
 };
@@ -29,6 +29,20 @@ err_id runner_prompt(struct runner *r, const uint32_t *tokens, uint32_t n, const
                      struct engine_result *result, struct error *e);
 // One more token, from the one that was sampled last.
 err_id runner_next(struct runner *r, struct engine_result *result, struct error *e);
+
+// Flags that decide which bits come out, for the commands that run an engine.
+#define RUNNER_QUANT_FLAG(to)                                                                                               \
+    { .name = "quant", .kind = FLAG_STRING, .target = (to), .value = "FORMAT", .help = "quantise at load: int8 or int4" }
+#define RUNNER_ISA_FLAG(to)                                                                                                 \
+    {                                                                                                                       \
+        .name = "isa", .kind = FLAG_STRING, .target = (to), .value = "SET",                                                 \
+        .help = "cpu: best, generic, avx2, avx512 or avx512-bf16; the bits are the same"                                    \
+    }
+#define RUNNER_NUMERIC_FLAG(to)                                                                                             \
+    {                                                                                                                       \
+        .name = "numeric", .kind = FLAG_STRING, .target = (to), .value = "CLASS",                                           \
+        .help = "FP8 checkpoints: weights, or w8a8, which makes activations FP8 too"                                        \
+    }
 
 // "1,2,3" as numbers; the caller frees *tokens.
 err_id runner_parse_tokens(const char *text, uint32_t **tokens, uint32_t *n, struct error *e);

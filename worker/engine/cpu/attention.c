@@ -6,6 +6,7 @@
 // of it.
 #include <math.h>
 #include "worker/engine/cpu/forward.h"
+#include "worker/engine/cpu/w8a8.h"
 
 struct pass {
     struct forward *f;
@@ -86,6 +87,7 @@ static void mla_project(struct pass *p) {
     gemm_run(f->pool, f->kernels, f->jobs, 2);
     if (!lora) return;
     pool_for(f->pool, f->n_tokens, 8, mla_norm_q, p);
+    w8a8_round_for(f, &f->q_a, f->n_tokens, &p->w->q_b);
     f->jobs[0] = job(&p->w->q_b, &f->q_a, f->n_tokens, f->q.f, f->q.ld);
     gemm_run(f->pool, f->kernels, f->jobs, 1);
 }
@@ -98,6 +100,7 @@ static void mla_tokens(void *context, uint32_t begin, uint32_t end, uint32_t thr
     for (uint32_t t = begin; t < end; t++) {
         float *k = f->k + (size_t)t * k_dim, *q = f->q.f + t * f->q.ld, *full = f->q_full.f + t * f->q_full.ld;
         f->kernels->rms_norm(k, p->w->kv_a_norm, a->kv_lora, a->lora_norm_eps, k);
+        if (f->w8a8 && p->w->kv_a.form == FORM_F8) w8a8_round(k, a->kv_lora); // as an input of kv_b, absorbed or not
         rotate(f, f->pos[t], k + a->kv_lora);
         cache_write(f->cache, p->cache, f->table[t], f->pos[t], 0, k, NULL);
         for (uint32_t h = 0; h < a->heads; h++) {
@@ -142,11 +145,13 @@ void attention_run(struct forward *f, uint32_t layer) {
     struct pass p = {
         .f = f, .a = &f->spec->layer[layer].attention, .w = &f->weights->layers[i], .cache = &f->cache->layers[i]};
     bool mla = p.a->kind == ATTENTION_MLA;
+    w8a8_round_for(f, &f->norm, f->n_tokens, mla ? &p.w->kv_a : &p.w->k);
     (mla ? mla_project(&p) : gqa_project(&p));
     pool_for(f->pool, f->n_tokens, 4, mla ? mla_tokens : gqa_tokens, &p);
     if (mla) mla_absorb(&p);
     attend_run(f, p.a, p.cache, mla ? &f->q_full : &f->q);
     if (mla) mla_values(&p);
+    w8a8_round_for(f, mla ? &f->values : &f->attended, f->n_tokens, &p.w->out);
     f->jobs[0] = job(&p.w->out, mla ? &f->values : &f->attended, f->n_tokens, f->added, f->spec->hidden);
     f->jobs[0].bias = p.w->out_bias;
     gemm_run(f->pool, f->kernels, f->jobs, 1);

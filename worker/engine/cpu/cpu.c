@@ -39,7 +39,6 @@ struct cpu {
     uint64_t busy_until_us, tickets, ticket_hash;
     atomic_bool aborted;
 };
-
 static struct cpu *cpu_of(struct engine *engine) { return (struct cpu *)engine; }
 static bool has_head(const struct cpu *c) { return c->plan.opts.layer_end == c->spec.layers; }
 static bool is_first(const struct cpu *c) { return c->plan.opts.layer_first == 0; }
@@ -85,7 +84,7 @@ static err_id cpu_create(const struct engine_opts *opts, struct comm *comm, stru
     struct cpu_plan plan;
     TRY(cpu_plan(opts, &plan, e));
     const struct kernels *kernels = kernels_pick((enum isa)opts->isa);
-    if (kernels == NULL) return error_set(e, ERR_UNAVAILABLE, "this processor lacks the instruction set that was asked for");
+    if (kernels == NULL) return error_set(e, ERR_UNAVAILABLE, "this processor lacks the instructions that --isa asks for");
     struct cpu *c = xcalloc(1, sizeof *c);
     c->engine.ops = &cpu_backend;
     c->plan = plan;
@@ -101,6 +100,7 @@ static err_id cpu_create(const struct engine_opts *opts, struct comm *comm, stru
     c->forward.weights = &c->weights;
     c->forward.cache = &c->cache;
     c->forward.limits = plan.forward;
+    c->forward.w8a8 = o->numeric == ENGINE_NUMERIC_W8A8;
     forward_create(&c->forward);
     slots_init(&c->slots, &plan.info.limits);
     steps_init(&c->steps, &plan.info.limits);
@@ -144,7 +144,8 @@ static err_id cpu_load(struct engine *engine, engine_load_fn *progress, void *co
     load.context = context;
     TRY(weights_load(&c->weights, &load, e));
     char text[128];
-    const char *fp8 = c->spec.fp8_block[0] > 0 ? " fp8-weights-f32" : ""; // not the class that quantises activations too
+    bool weights_alone = c->plan.opts.numeric == ENGINE_NUMERIC_WEIGHTS;
+    const char *fp8 = c->spec.fp8_block[0] == 0 ? "" : weights_alone ? " fp8-weights-f32" : " fp8-w8a8";
     int n = snprintf(text, sizeof text, "%s%s%s %s", CPU_NUMERIC_CLASS, fp8, quant_name(load.quant), model_fingerprint(m));
     XXH128_hash_t h = XXH3_128bits(text, (size_t)n);
     snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64,

@@ -211,6 +211,7 @@ const struct form forms[FORM_COUNT] = {
     [FORM_Q6_K] = {256, 32 + 8 * (32 + 128 + 256), 0, 0, 210, pack_q6_k, floats_q6_k, NULL},
     [FORM_INT8] = {4, 64, 128, 4, 4, pack_int8, NULL, pack_int8_head},
     [FORM_INT4] = {64, 64 + 512, 0, 0, 36, pack_int4, floats_int4, NULL},
+    [FORM_F8] = {128, 64 + 2048, 0, 0, 0, NULL, NULL, NULL},
 };
 
 enum weight_form form_of(enum dtype dtype) {

@@ -9,9 +9,10 @@
 //   Q6_K per 256: d[16], then 8 times 32: two int8 scales [2][16], upper two bits of each half as words [2][16], nibbles
 //   INT8 (quant.h): scale[16] as fp32, sums of the rows [16] as int32; then per 4: int8 [16][4]
 //   INT4 (quant.h) per 64: d[16], m[16], nibbles [32][16]
+//   F8 (e4m3 with scales of blocks) per 128: scale[16] as fp32, bytes [128][16]
 //
 // An element is worth, a product and what is added to it rounded once: (q - 8) d, q d + m, (q - 16) d, q d, q (scale d) -
-// minimum dmin, (q - 32) (scale d); of INT8 q scale, but activations are int8 too, with a scale per token, and the sum of
+// minimum dmin, (q - 32) (scale d), F8 q scale; of INT8 q scale, but activations are int8 too, with a scale per token, and the sum of
 // the products of whole numbers is multiplied by both scales. Layouts in files: github.com/ggml-org/ggml, ggml-common.h.
 #pragma once
 #include <stdbool.h>

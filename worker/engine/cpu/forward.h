@@ -28,6 +28,7 @@ struct forward {
     const struct weights *weights;
     const struct cache *cache;
     struct forward_limits limits;
+    bool w8a8; // w8a8.h
 
     // The batch, set by forward_begin and forward_add.
     uint32_t n_tokens, n_logits;

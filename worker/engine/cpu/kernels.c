@@ -1,6 +1,12 @@
 // Which kernels this processor can run, and the floating-point state that they rely on.
 #include "worker/engine/cpu/kernels.h"
 
+const char *const isa_names[ISA_COUNT] = {[ISA_BEST] = "best",
+                                          [ISA_GENERIC] = "generic",
+                                          [ISA_AVX2] = "avx2",
+                                          [ISA_AVX512] = "avx512",
+                                          [ISA_AVX512_BF16] = "avx512-bf16"};
+
 #ifdef __x86_64__
 #include <immintrin.h>
 

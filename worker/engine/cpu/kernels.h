@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PANEL_ROWS = 16, ATTEND_ROWS = 32, SEGMENT_TOKENS = 256, CACHE_GROUP = 16 };
+enum { PANEL_ROWS = 16, ATTEND_ROWS = 32, W8A8_GROUP = 128, SEGMENT_TOKENS = 256, CACHE_GROUP = 16 };
 // How a matrix lies in memory: see forms.h.
 enum weight_form {
     FORM_BF16,
@@ -27,9 +27,11 @@ enum weight_form {
     FORM_Q6_K,
     FORM_INT8,
     FORM_INT4,
+    FORM_F8,
     FORM_COUNT
 };
 enum isa { ISA_BEST, ISA_GENERIC, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
+extern const char *const isa_names[ISA_COUNT]; // as on command lines
 
 // out[i][first + j] = bias[j] + sum over k of w[j][k] * x[rows[i]][k], for rows i < m, and j < n where n lies in `panels`.
 struct gemm_call {

@@ -5,12 +5,14 @@
 #include <math.h>
 #include "common/base/scalar_math.h"
 #include "worker/engine/cpu/forward.h"
+#include "worker/engine/cpu/w8a8.h"
 
 struct silu_pass {
     struct forward *f;
     float *gate, *up;
     uint32_t *packed;
-    uint32_t n; // of one row
+    uint32_t n;                // of one row
+    const struct matrix *down; // that takes them
 };
 
 static void silu_rows(void *context, uint32_t begin, uint32_t end, uint32_t thread) {
@@ -19,6 +21,7 @@ static void silu_rows(void *context, uint32_t begin, uint32_t end, uint32_t thre
         size_t at = (size_t)r * p->n;
         p->f->kernels->silu_mul(p->gate + at, p->up + at, p->n, p->gate + at);
         p->f->kernels->pack(p->gate + at, p->n, p->packed + at);
+        if (p->f->w8a8 && p->down->form == FORM_F8) w8a8_round(p->gate + at, p->n);
     }
 }
 
@@ -28,12 +31,13 @@ static struct gemm_job job(const struct matrix *w, const struct vectors *x, uint
 
 static void dense(struct forward *f, const struct mlp_weights *w, const struct mlp_spec *m) {
     f->gate.ld = m->inter;
+    w8a8_round_for(f, &f->norm, f->n_tokens, &w->gate);
     f->jobs[0] = job(&w->gate, &f->norm, f->n_tokens, f->gate.f);
     f->jobs[1] = job(&w->up, &f->norm, f->n_tokens, f->up);
     f->jobs[0].bias = w->gate_bias;
     f->jobs[1].bias = w->up_bias;
     gemm_run(f->pool, f->kernels, f->jobs, 2);
-    struct silu_pass silu = {f, f->gate.f, f->up, f->gate.packed, m->inter};
+    struct silu_pass silu = {f, f->gate.f, f->up, f->gate.packed, m->inter, &w->down};
     pool_for(f->pool, f->n_tokens, 4, silu_rows, &silu);
     f->jobs[0] = job(&w->down, &f->gate, f->n_tokens, f->added);
     f->jobs[0].bias = w->down_bias;
@@ -202,10 +206,11 @@ static void moe(struct forward *f, const struct layer_weights *w, const struct m
     gemm_run(f->pool, f->kernels, f->jobs, 1);
     pool_for(f->pool, f->n_tokens, 8, choose_tokens, &p);
     sort_by_expert(f, m);
+    w8a8_round_for(f, &f->norm, f->n_tokens, &w->experts[0].gate); // behind the router, which is no FP8 matrix
     gate_and_up(&p);
-    struct silu_pass routed = {f, f->gate.f, f->up, f->gate.packed, m->expert_inter};
+    struct silu_pass routed = {f, f->gate.f, f->up, f->gate.packed, m->expert_inter, &w->experts[0].down};
     pool_for(f->pool, f->n_tokens * m->top_k, 8, silu_rows, &routed);
-    struct silu_pass shared = {f, f->shared.f, f->shared_up, f->shared.packed, m->shared_inter};
+    struct silu_pass shared = {f, f->shared.f, f->shared_up, f->shared.packed, m->shared_inter, &w->shared.down};
     if (m->shared_inter > 0) pool_for(f->pool, f->n_tokens, 4, silu_rows, &shared);
     down(&p);
     pool_for(f->pool, f->n_tokens, 4, add_outputs, &p);

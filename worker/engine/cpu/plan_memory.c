@@ -103,6 +103,10 @@ err_id cpu_plan(const struct engine_opts *opts, struct cpu_plan *p, struct error
     p->forward = (struct forward_limits){o->batch_tokens, logits, o->context};
     enum quant quant = (enum quant)o->quant;
     TRY(quant_check(opts->model, quant, e));
+    if (o->numeric == ENGINE_NUMERIC_W8A8 && (p->spec->fp8_block[1] != W8A8_GROUP || quant != QUANT_NONE)) {
+        return error_set(e, ERR_INVALID_ARGUMENT,
+                         "--numeric w8a8 is for FP8 checkpoints with blocks of %d columns, as they are", W8A8_GROUP);
+    }
     struct weights_load load = {
         .model = opts->model, .spec = p->spec, .first = o->layer_first, .end = o->layer_end, .quant = quant};
     p->mem.weights_bytes = weights_bytes(&load);

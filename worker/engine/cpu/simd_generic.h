@@ -70,6 +70,9 @@ static inline vu v_setu(uint32_t x) {
 static inline vu v_load_u8(const uint8_t *p) { WORDS(p[i]); }
 static inline vu v_load_i8(const uint8_t *p) { WORDS((int8_t)p[i]); }
 static inline vf v_load_f16(const uint8_t *p) { LANES(dtype_f16((uint16_t)(p[2 * i] | p[2 * i + 1] << 8))); }
+static inline vf v_load_e4m3(const uint8_t *p) {
+    LANES(dtype_f16((uint16_t)((p[i] & 128) << 8 | (p[i] & 127) << 7)) * 256); // a half of a 256th of the value
+}
 static inline vf v_from_int(vu v) { LANES((float)(int32_t)v.u[i]); }
 static inline vu v_andu(vu a, vu b) { WORDS(a.u[i] & b.u[i]); }
 static inline vu v_oru(vu a, vu b) { WORDS(a.u[i] | b.u[i]); }

@@ -3,6 +3,7 @@
 // one.
 #include "worker/engine/cpu/weights.h"
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,7 @@ struct walk {
     uint64_t used, total, reported;
     uint32_t layer;
     bool cancelled;
+    atomic_bool not_numbers; // in an FP8 matrix
 };
 
 static void *take(struct walk *k, uint64_t bytes) {
@@ -43,6 +45,7 @@ struct pack_job {
     const struct matrix *m;
     struct source s;
     enum quant quant; // to be quantised here
+    atomic_bool *not_numbers;
 };
 
 static void pack_bf16(const struct pack_job *j, uint32_t panel) {
@@ -102,6 +105,26 @@ static void pack_quantised(const struct pack_job *j, uint32_t panel) {
     free(spare);
 }
 
+static void pack_f8(const struct pack_job *j, uint32_t panel) {
+    const struct tensor *t = j->s.tensor;
+    const struct form *f = &forms[FORM_F8];
+    uint32_t k = j->m->k;
+    uint8_t *out = (uint8_t *)j->m->panels + panel * form_panel_bytes(FORM_F8, k);
+    for (uint32_t lane = 0; lane < PANEL_ROWS && panel * PANEL_ROWS + lane < j->m->n; lane++) {
+        uint64_t row = (uint64_t)panel * PANEL_ROWS + lane, scales = row / t->block[0] * t->scale->dims[1];
+        const uint8_t *in = t->data + row * k;
+        for (uint32_t i = 0; i < k; i++) {
+            uint8_t *block = out + (size_t)(i / f->block) * f->panel_bytes;
+            if (i % f->block == 0) {
+                float scale = tensor_element(t->scale, scales + i / t->block[1]);
+                memcpy(block + 4 * lane, &scale, sizeof scale);
+            }
+            if ((in[i] & 127) == 127) atomic_store(j->not_numbers, true);
+            block[64 + (size_t)(i % f->block) * PANEL_ROWS + lane] = in[i];
+        }
+    }
+}
+
 static void pack_f32(const struct pack_job *j, uint32_t panel) {
     float *out = (float *)j->m->panels + (size_t)panel * j->m->k * PANEL_ROWS;
     for (uint32_t k = 0; k < j->m->k; k++) {
@@ -119,21 +142,29 @@ static void pack_panels(void *context, uint32_t begin, uint32_t end, uint32_t th
     void (*pack)(const struct pack_job *, uint32_t) = f == FORM_BF16  ? pack_bf16
                                                       : f == FORM_F16 ? pack_f16
                                                       : f == FORM_F32 ? pack_f32
+                                                      : f == FORM_F8  ? pack_f8
                                                                       : pack_quantised;
     for (uint32_t p = begin; p < end; p++) pack(j, p);
 }
 
 static const enum dtype quant_dtypes[] = {[QUANT_INT8] = DTYPE_INT8, [QUANT_INT4] = DTYPE_INT4};
 
+// Blocks of FP8 that a panel's blocks don't cross, in a matrix as the file has it.
+static bool keeps_f8(const struct source *s) {
+    const struct tensor *t = s->tensor;
+    return t != NULL && t->dtype == DTYPE_F8_E4M3 && t->scale != NULL && s->base == 0 && s->col_stride == 1 &&
+           t->block[1] % forms[FORM_F8].block == 0;
+}
+
 static void place_matrix(struct walk *k, struct matrix *m, uint32_t n, uint32_t inputs, struct source s, bool force_f32,
                          enum quant quant) {
     enum dtype dtype = quant != QUANT_NONE ? quant_dtypes[quant] : s.tensor == NULL ? DTYPE_BF16 : s.tensor->dtype;
-    enum weight_form form = force_f32 ? FORM_F32 : form_of(dtype);
+    enum weight_form form = force_f32 ? FORM_F32 : quant == QUANT_NONE && keeps_f8(&s) ? FORM_F8 : form_of(dtype);
     uint32_t panels = (n + PANEL_ROWS - 1) / PANEL_ROWS;
     *m = (struct matrix){form, n, inputs, NULL};
     m->panels = take(k, panels * form_panel_bytes(form, inputs));
     if (m->panels == NULL || k->cancelled) return;
-    struct pack_job job = {m, s, quant};
+    struct pack_job job = {m, s, quant, &k->not_numbers};
     pool_for(k->load->pool, panels, PACK_GRAIN, pack_panels, &job);
     report(k);
 }
@@ -298,6 +329,8 @@ err_id weights_load(struct weights *w, const struct weights_load *load, struct e
     k.used = k.total;
     report(&k);
     err_id id = k.cancelled ? error_set(e, ERR_CANCELLED, "loading was given up") : model_check(load->model, e);
+    if (id == ERR_NONE && atomic_load(&k.not_numbers))
+        id = error_set(e, ERR_MODEL_FILES, "an FP8 matrix of the model holds what isn't a number: its files are damaged");
     if (id != ERR_NONE) weights_fini(w);
     return id;
 }

@@ -1,7 +1,7 @@
 // A shard's weights in the kernels' layouts, in one allocation. Each matrix stays in the form that its file has (forms.h)
-// but for the router and FP8 (whose values are multiplied by their block's scale here once and for all), which become fp32:
-// so nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and W_UV: attention runs in the absorbed form
-// only.
+// but for the router, which becomes fp32: so nothing is rounded. MLA's kv_b is split per head into W_UK (transposed) and
+// W_UV: attention runs in the absorbed form only. FP8's kv_b becomes fp32 for that (in DeepSeek-V3 0.15 % of the weights),
+// and so do matrices whose blocks aren't multiples of 128 columns: each value multiplied by its scale.
 #pragma once
 #include "worker/engine/cpu/forms.h"
 #include "worker/engine/cpu/pool.h"
@@ -56,7 +56,7 @@ struct weights_load {
 
 // Bytes that weights_load will take; pool and progress may be NULL. Without tensors (a config alone) as if all were bf16.
 uint64_t weights_bytes(const struct weights_load *load);
-// ERR_CANCELLED when progress says so, ERR_SYSTEM when memory is refused, ERR_MODEL_FILES when a file could not be read.
+// ERR_MODEL_FILES: FP8 matrices must hold numbers. ERR_CANCELLED when progress says so, ERR_SYSTEM when memory is refused, ERR_MODEL_FILES when a file could not be read.
 err_id weights_load(struct weights *w, const struct weights_load *load, struct error *e);
 void weights_fini(struct weights *w);
 // Token's embedding as fp32.

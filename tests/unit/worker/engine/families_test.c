@@ -21,6 +21,7 @@ static const float BOUND = 2e-3f; // of max |difference| / max |logit|
 // fp32 weights and latent attention: what absorbing W_UK and W_UV may change, the reference being in the expanded form.
 static const float BOUND_ABSORBED = 1e-5f;
 static const char *folder = SHOAL_FAMILIES;
+static int n_w8a8; // families that have this class too
 
 struct family {
     const char *name;
@@ -143,11 +144,12 @@ static float compare_logits(const struct family *f, uint32_t position, const flo
     return worst / size;
 }
 
-static void check_reference(struct family *f) {
+// names: of the expected positions, logits, greedy tokens and their margins.
+static void check_against(const struct family *f, const char *const names[4]) {
     struct driver d;
     uint32_t n, rows, n_greedy, out[64];
-    const uint32_t *positions = expected(f, "positions", &n), *greedy = expected(f, "greedy", &n_greedy);
-    const float *logits = expected(f, "logits", &rows), *margin = expected(f, "margin", &n_greedy);
+    const uint32_t *positions = expected(f, names[0], &n), *greedy = expected(f, names[2], &n_greedy);
+    const float *logits = expected(f, names[1], &rows), *margin = expected(f, names[3], &n_greedy);
     float worst = 0;
     driver_init(&d, &cpu_backend, &f->opts);
     float *got = all_logits(f, &d, 0, CHUNK);
@@ -163,13 +165,26 @@ static void check_reference(struct family *f) {
     for (uint32_t i = 0; i < n_greedy && margin[i] > 2 * BOUND; i++) {
         if (out[i] != greedy[i]) fail_msg("%s: greedy token %u is %u, not %u", f->name, i, out[i], greedy[i]);
     }
-    print_message("%-20s off by %.1e of the largest logit\n", f->name, (double)worst);
+    print_message("%-20s %-12s off by %.1e of the largest\n", f->name, names[1], (double)worst);
     driver_fini(&d);
     free(got);
     free((void *)positions), free((void *)greedy), free((void *)logits), free((void *)margin);
 }
 
-static void logits_and_greedy_answers_are_the_references(void **state) { for_each_family(check_reference); }
+static void check_reference(struct family *f) {
+    static const char *const plain[] = {"positions", "logits", "greedy", "margin"};
+    static const char *const w8a8[] = {"positions", "w8a8_logits", "w8a8_greedy", "w8a8_margin"};
+    check_against(f, plain);
+    if (tensor_set_find(f->expected, w8a8[1]) == NULL) return;
+    f->opts.numeric = ENGINE_NUMERIC_W8A8;
+    check_against(f, w8a8);
+    n_w8a8++;
+}
+
+static void logits_and_greedy_answers_are_the_references(void **state) {
+    for_each_family(check_reference);
+    assert_true(n_w8a8 > 0 || strcmp(folder, SHOAL_FAMILIES) != 0);
+}
 
 // ---- the cache ----
 
@@ -208,6 +223,7 @@ static void check_bits(struct family *f) {
     const uint32_t chunks[] = {1, 7};
     struct driver d;
     if (f->n > BITS) f->n = BITS; // engine_cpu_test goes past a segment of attention
+    if (tensor_set_find(f->expected, "w8a8_logits") != NULL) f->opts.numeric = ENGINE_NUMERIC_W8A8; // more that can differ
     driver_init(&d, &cpu_backend, &f->opts);
     float *whole = all_logits(f, &d, 0, CHUNK);
     for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
