@@ -141,9 +141,12 @@ static struct candidate *candidate_create(struct router_core *core, struct link 
     return c;
 }
 
-// The same process over a new connection: what was asked of it is asked again from where it stands.
+// The same process, which counts from the start again: over a new connection, or because it had given this one up. What was
+// asked of it is asked again from where it stands.
 static void resume_sessions(struct router_core *core, struct candidate *c, ms_t now) {
     uint32_t n = 0, room = 0;
+    c->status_seq = 0;
+    c->generates_sent = 0;
     for (uint32_t i = 0; i < c->n_offers; i++) room += c->offers[i]->own;
     struct sync_entry *entries = xcalloc(room ? room : 1, sizeof *entries);
     for (uint32_t i = 0; i < c->n_offers; i++) {
@@ -182,8 +185,6 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
             old->candidate = NULL;
             link->candidate = c;
             c->link = link;
-            c->status_seq = 0;
-            c->generates_sent = 0;
             c->suspect = false;
             resume_sessions(core, c, now);
         } else {
@@ -191,6 +192,9 @@ static bool meet_candidate(struct router_core *core, struct link *link, enum can
             c = NULL;
         }
         link_drop(core, old, true, now);
+    } else if (c && kind == CANDIDATE_PEER && m->reply_wanted) { // it doesn't know us, or no longer
+        MARK(peer_forgot_the_link);
+        resume_sessions(core, c, now);
     }
     if (c == NULL) {
         c = candidate_create(core, link, kind, m);

@@ -121,7 +121,9 @@ static const char *view_fault(const struct worker_node *k, const struct replica_
     if (strcmp(v->status.info.fingerprint, k->fingerprint) != 0) return "with another fingerprint";
     if (v->status.info.max_seqs != p->max_seqs || v->status.info.max_context > p->max_context) return "of another size";
     if (strcmp(v->status.info.store, p->n_stores ? k->store_name : "") != 0) return "with another store";
-    if (v->n_members != (k->epoch ? 2 : 1) || v->members[v->n_members - 1].pid != (k->epoch ? k->epoch : k->node.lives))
+    bool told = (p->faults & (FAULT_LOSE | FAULT_DOUBLE | FAULT_PARTITION)) == 0; // a Hello, which says it, is not repeated
+    if (told &&
+        (v->n_members != (k->epoch ? 2 : 1) || v->members[v->n_members - 1].pid != (k->epoch ? k->epoch : k->node.lives)))
         return "with other members";
     if (v->status.prefill_rate != c.prefill_rate || v->status.decode_rate != c.decode_rate) return "at another speed";
     if (v->status.decoded_total != c.decoded_tokens || v->status.prefilled_total != c.prefilled_tokens)

@@ -96,6 +96,7 @@ static void make_sibling(struct world *w, struct request *r, const struct reques
     r->tenant = of->tenant;
     r->prompt_tokens = r->prefix_tokens = of->prompt_tokens;
     r->family = of->family;
+    r->measured = r->measured && of->prompt_tokens < params_context(&w->p);
     if (of->pin[0] != r->pin[0]) memcpy(r->pin, of->pin, NAME_SIZE);
 }
 

@@ -233,6 +233,28 @@ static void a_query_is_answered_with_what_the_router_knows(void **state) {
     world_fini(&w);
 }
 
+// It took this router for dead and met it again over the same connection: it counts its statuses from 1.
+static void a_peer_that_forgot_the_link_is_believed_again(void **state) {
+    struct world w;
+    script_world(&w);
+    link_id peer = world_script_as(&w, ROLE_ROUTER, "r3", "elsewhere", true, 77);
+    world_say_ready(&w, peer, "m", 8, 900);
+    struct model_view models[1];
+    router_core_models(w.core, models, 1);
+    assert_int_equal(models[0].replicas_ready, 1);
+    struct msg m = {.kind = MSG_HELLO};
+    m.hello = (struct msg_hello){
+        .protocol_min = 1, .protocol_max = 1, .role = ROLE_ROUTER, .incarnation = 77, .reply_wanted = true};
+    snprintf(m.hello.name, sizeof m.hello.name, "r3");
+    snprintf(m.hello.region, sizeof m.hello.region, "elsewhere");
+    world_say(&w, peer, &m);
+    m = (struct msg){.kind = MSG_STATUS, .status = {.seq = 1, .full = true, .has_life = true, .state = LIFECYCLE_READY}};
+    world_say(&w, peer, &m); // it has nobody left
+    router_core_models(w.core, models, 1);
+    assert_int_equal(models[0].replicas_ready, 0);
+    world_fini(&w);
+}
+
 static void requests_follow_the_shares_of_deployments(void **state) {
     struct world w;
     struct router_core_options o;
@@ -318,6 +340,7 @@ int main(void) {
         cmocka_unit_test(a_draining_router_refuses_and_finishes),
         cmocka_unit_test(seeds_are_given_by_the_stream_of_the_options),
         cmocka_unit_test(a_query_is_answered_with_what_the_router_knows),
+        cmocka_unit_test(a_peer_that_forgot_the_link_is_believed_again),
         cmocka_unit_test(requests_follow_the_shares_of_deployments),
         cmocka_unit_test(the_planted_bugs_do_harm),
     };
