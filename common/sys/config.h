@@ -29,6 +29,7 @@ struct config_deployment {
     char path[CONFIG_PATH_SIZE]; // the model's folder on the workers; empty: given to each worker with --path
     uint32_t share;              // of the model's new requests, relative to its other deployments
     enum config_tools tools;
+    int parallel;                // pipeline stages of a replica, less one
     enum config_quant quant;     // at load
     enum config_numeric numeric; // of FP8 checkpoints
 };

@@ -6,6 +6,8 @@
 #include <string.h>
 
 static const char *const formats[] = {"kv", "json", NULL};
+static const char *const parallels[] = {"pp=1",  "pp=2",  "pp=3",  "pp=4",  "pp=5",  "pp=6",  "pp=7",  "pp=8", "pp=9",
+                                        "pp=10", "pp=11", "pp=12", "pp=13", "pp=14", "pp=15", "pp=16", NULL};
 static const char *const quants[] = {"none", "int8", "int4", NULL};
 static const char *const numerics[] = {"weights", "w8a8", NULL};
 static const char *const curve[] = {"off", "required", NULL};
@@ -67,6 +69,8 @@ const struct config_key CONFIG_KEYS[] = {
     {"models.*.deployments.*.tools", CONFIG_WORD, "auto", .words = tools, IN(config_deployment, tools),
      .help = "How the model writes calls of tools in its text. auto: as its chat template does. The workers of a deployment "
              "must agree."},
+    {"models.*.deployments.*.parallel", CONFIG_WORD, "pp=1", .words = parallels, IN(config_deployment, parallel),
+     .help = "pp=N: a replica is N processes, each with a part of the layers. The flag --parallel goes before it."},
     {"models.*.deployments.*.quant", CONFIG_WORD, "none", .words = quants, IN(config_deployment, quant),
      .help = "Workers quantise the weights at load: none, int8 or int4. The flag --quant goes before it."},
     {"models.*.deployments.*.numeric", CONFIG_WORD, "weights", .words = numerics, IN(config_deployment, numeric),
@@ -157,7 +161,7 @@ const struct config_key CONFIG_KEYS[] = {
              "computed in "
              "parts that fit. 0: parts as large as a step may be."},
 
-    {"spot.drain", CONFIG_DURATION, "0", 0, 24 * HOUR, AT(spot.drain_ms),
+    {"spot.drain", CONFIG_DURATION, "25s", 0, 24 * HOUR, AT(spot.drain_ms),
      .help = "Time from SIGTERM until a worker is gone: what can't end by then is handed over. 0: it finishes what runs."},
     {"spot.checkpoint.dir", CONFIG_FILE, AT(spot.checkpoint_dir),
      .help =

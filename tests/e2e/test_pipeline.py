@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cluster import BIN, MODEL, SLOW, Cluster, stream, wait_for
+from cluster import BIN, MODEL, SLOW, Cluster, free_port, stream, wait_for
 
 SOAK = "SHOAL_KILLS" in os.environ  # a quiet machine: figures are held to their bars
 PROMPTS = ["What is 1234 + 777?", "Tell me a story about a boat.", "12+30", "Name a colour."]
@@ -129,10 +129,22 @@ def test_wrong_flags_are_told_in_a_sentence():
         (["--parallel", "pp=2", "--group", "g", "--stage", "2", "--leader", "tcp://127.0.0.1:1"], "0 to 1"),
         (["--parallel", "pp=2", "--group", "g", "--stage", "1"], "--leader"),
         (["--parallel", "pp=2", "--group", "g", "--group-listen", "tcp://127.0.0.1:0", "--layers", "x"], "4-11"),
-        (["--parallel", "pp=2", "--group", "g", "--group-listen", "tcp://127.0.0.1:0", "--record", "/tmp/x"], "--record"),
+        (["--parallel", "pp=2", "--group", "g", "--stage", "1", "--leader", "tcp://127.0.0.1:1", "--record", "/tmp/x"], "--record"),
     ]:
         p = subprocess.run(base + args, capture_output=True, text=True, timeout=20 * SLOW)
         assert p.returncode == 2 and sentence in p.stderr, (args, p.stderr)
+
+
+def test_a_deployment_says_how_many_processes_make_a_replica():
+    with Cluster(more='models: {m: {deployments: {d: {parallel: "pp=2"}}}}\n') as c:
+        r = c.router("r1", "north")
+        address = ["--group", "g", "--device", "mock"]
+        leader = c.worker("cut", "north", [r], *address, "--group-listen", f"tcp://127.0.0.1:{free_port()}")
+        listens = leader.wait_log(r"group_listens .*address=(\S+)").group(1)
+        c.worker("cut-1", "north", [], *address, "--stage", "1", "--leader", listens)
+        whole = c.worker("whole", "north", [r], "--device", "mock", "--parallel", "pp=1")  # a flag goes before it
+        c.wait_ready(r, 2)
+        assert leader.metrics()["shoal_worker_group_up"] == 1 and "shoal_worker_group_up" not in whole.metrics()
 
 
 def rate_of(stages_at_work, device):

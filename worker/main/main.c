@@ -48,8 +48,9 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"numeric", FLAG_STRING, &c->numeric, "CLASS", "FP8 checkpoints: weights, or w8a8: activations too", NULL, 0, 0,
          false},
         {"isa", FLAG_STRING, &c->isa, "SET", "CPU: best, generic, avx2, avx512 or avx512-bf16", NULL, 0, 0, false},
-        {"parallel", FLAG_STRING, &c->parallel, "pp=N", "this is one of N pipeline stages, processes that serve together",
-         NULL, 0, 0, false},
+        {"parallel", FLAG_STRING, &c->parallel, "pp=N",
+         "one of N pipeline stages, processes that serve together (instead of the deployment's parallel)", NULL, 0, 0,
+         false},
         {"stage", FLAG_U32, &c->stage, "K", "which stage: 0, the leader, which has the other flags too, to N-1", NULL, 0,
          GROUP_STAGES_MAX - 1, false},
         {"group", FLAG_STRING, &c->group, "NAME", "the stages' common name", NULL, 0, 0, false},
@@ -160,29 +161,29 @@ static err_id choose_routers(struct host_settings *s, const struct command_line 
 
 static err_id choose_group(struct host_settings *s, const struct command_line *c, struct error *e) {
     struct host_group *g = &s->group;
-    g->stages = 1;
+    const struct config_model *m = config_find_model(&s->config, s->model);
+    const struct config_deployment *d = m ? config_find_deployment(m, s->deployment) : NULL;
+    g->stages = d ? (uint32_t)d->parallel + 1 : 1;
     if (c->parallel) TRY(split_parse(c->parallel, &g->stages, e));
     bool meant = c->group || c->group_listen || c->leader || c->layers || c->stage > 0 || c->micro_batches > 0;
     if (g->stages == 1 && meant)
         return error_set(e, ERR_CONFIG,
                          "--group, --stage, --group-listen, --leader, --layers and --micro-batches need "
-                         "--parallel pp=N with N above 1");
+                         "--parallel pp=N, or the deployment's parallel, with N above 1");
     if (g->stages == 1) return ERR_NONE;
     g->stage = c->stage;
     g->leader = c->leader;
     g->listen = c->group_listen ? c->group_listen : "tcp://127.0.0.1:0";
     if (c->stage >= g->stages)
-        return error_set(e, ERR_CONFIG, "--stage %u: the stages of --parallel %s are 0 to %u", c->stage, c->parallel,
-                         g->stages - 1);
+        return error_set(e, ERR_CONFIG, "--stage %u: the stages of pp=%u are 0 to %u", c->stage, g->stages, g->stages - 1);
     TRY(copy_name(g->name, c->group ? c->group : "", "--group", e));
     if (g->stage == 0 && c->leader) return error_set(e, ERR_CONFIG, "stage 0 is the leader: leave --leader out");
     if (g->stage == 0 && !c->group_listen)
         return error_set(e, ERR_CONFIG, "stage 0 needs --group-listen ADDRESS, where the other stages dial it");
     if (g->stage > 0 && !c->leader)
         return error_set(e, ERR_CONFIG, "stage %u needs --leader ADDRESS, the --group-listen of stage 0", g->stage);
-    if (c->record)
-        return error_set(e, ERR_CONFIG,
-                         "--record is for a worker that holds all layers: leave it out, or leave --parallel out");
+    if (c->record && g->stage > 0)
+        return error_set(e, ERR_CONFIG, "--record is the leader's, who makes the plans: leave it out");
     if (c->layers) TRY(split_parse_layers(c->layers, &g->layer_first, &g->layer_end, e));
     uint32_t most = g->stages < ENGINE_DEPTH ? g->stages : ENGINE_DEPTH;
     s->micro_batches = s->plans_in_flight = c->micro_batches > 0 ? c->micro_batches : most;
@@ -227,9 +228,9 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     if (c->zone) TRY(copy_name(s->zone, c->zone, "--zone", e));
     s->device = c->device;
     s->plans_in_flight = c->plans;
-    TRY(choose_group(s, c, e));
-    bool leads = s->group.stage == 0;
+    bool leads = c->stage == 0;
     if (leads || c->model || s->config.n_models == 1) TRY(choose_model(s, c, e));
+    TRY(choose_group(s, c, e));
     if (leads) TRY(choose_routers(s, c, e));
     if (s->path == NULL) s->path = c->path;
     s->admin = c->admin;
