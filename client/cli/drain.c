@@ -53,8 +53,12 @@ static enum flags_next parse(int argc, char **argv, struct drain_options *o) {
 }
 
 static const struct shoal_replica_view *find(const struct shoal_cluster *c, const char *name) {
-    for (uint32_t i = 0; i < c->n_replicas; i++)
-        if (strcmp(c->replicas[i].name, name) == 0) return &c->replicas[i];
+    for (uint32_t i = 0; i < c->n_replicas; i++) {
+        const struct shoal_replica_view *r = &c->replicas[i];
+        if (strcmp(r->name, name) == 0) return r;
+        for (uint32_t k = 0; k < r->n_workers; k++) // a process of a replica in stages
+            if (strcmp(r->workers[k].name, name) == 0) return r;
+    }
     return NULL;
 }
 

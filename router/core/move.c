@@ -90,10 +90,17 @@ void move_on_commit(struct router_core *core, struct link *link, const struct ms
     session_end(core, s, now);
 }
 
+// The replica, or one of its processes.
+static bool has_name(const struct candidate *c, const char *name) {
+    bool found = strcmp(c->name, name) == 0;
+    for (uint32_t i = 0; i < c->n_members && !found; i++) found = strcmp(c->members[i].name, name) == 0;
+    return found;
+}
+
 void move_pass_notice(struct router_core *core, const struct msg_notice *m) {
     LIST_FOREACH(node, &core->candidates) {
         const struct candidate *c = LIST_ENTRY(node, struct candidate, node);
-        if (c->kind != CANDIDATE_REPLICA || strcmp(c->name, m->name) != 0) continue;
+        if (c->kind != CANDIDATE_REPLICA || !has_name(c, m->name)) continue;
         struct msg out = {.kind = MSG_NOTICE, .notice = *m};
         core_say(core, c->link->id, &out);
     }

@@ -282,10 +282,8 @@ void checkpoint_delete(struct checkpoint_store *s, const char *handle) {
     if (!checkpoint_handle_valid(handle)) return;
     manifest_name(handle, name); // first: without it there is no checkpoint
     drop_file(s, name);
-    for (uint32_t i = 0; i < STATE_PARTS_MAX; i++) {
-        char path[PATH_SIZE];
+    for (uint32_t i = 0; i < STATE_PARTS_MAX; i++) { // all: one that could not be written leaves a gap
         part_name(handle, i, name);
-        path_of(s, name, path);
-        if (unlink(path) != 0 && errno == ENOENT) break; // parts are numbered without gaps
+        drop_file(s, name);
     }
 }

@@ -40,9 +40,11 @@ struct worker_core {
     enum lifecycle life;
     float progress;
     uint32_t eta_ms;
-    char reason[REASON_SIZE]; // why it is not ready; ""
-    ms_t deadline_at;         // noticed: what is left is rejected at
-    ms_t stop_at;             // and stopped and offered before, at
+    char reason[REASON_SIZE];        // why it is not ready; ""
+    ms_t deadline_at;                // noticed: what is left is rejected at
+    ms_t stop_at;                    // and stopped and offered before, at
+    bool member_leaves;              // noticed because of a member of the group, until that is gone
+    struct msg_notice member_notice; // for a member, to be fetched by the shell; "": none
 
     struct link_list links;
     struct streams streams;
@@ -99,6 +101,9 @@ void answer_tick(struct worker_core *core); // all streams that are due
 // lifecycle.c
 void lifecycle_tick(struct worker_core *core); // the deadline of a notice
 void lifecycle_notice(struct worker_core *core, uint32_t deadline_ms);
+
+// suspend.c
+void suspend_notice(struct worker_core *core, const struct msg_notice *m); // to this worker, or to a member of its group
 
 // moves.c
 // Stops a LIVE stream at the next step boundary; then it is checkpointed and offered.

@@ -103,6 +103,7 @@ void lifecycle_notice(struct worker_core *core, uint32_t deadline_ms) {
 
 void worker_core_notice(struct worker_core *core, uint32_t deadline_ms, ms_t now) {
     core_enter(core, now);
+    core->member_leaves = false;
     lifecycle_notice(core, deadline_ms);
     core_leave(core);
 }

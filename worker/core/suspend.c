@@ -31,13 +31,46 @@ void worker_core_suspended(struct worker_core *core, const char *sentence, ms_t 
         answer_settle(core, s);
     }
     scheduler_revive(&core->scheduler);
-    if (core->life == LIFECYCLE_READY) {
+    if (core->life == LIFECYCLE_READY || core->member_leaves) {
+        core->member_leaves = false;
+        core->deadline_at = core->stop_at = MS_NEVER;
         core->progress = 0;
         core->life = LIFECYCLE_LOADING;
     }
     status_touch(core, STATUS_LIFE | STATUS_LOAD);
     status_now(core);
     core_leave(core);
+}
+
+void worker_core_store(struct worker_core *core, const char *store) {
+    snprintf(core->options.info.store, sizeof core->options.info.store, "%s", store);
+}
+
+void worker_core_member_notice(struct worker_core *core, uint32_t deadline_ms, ms_t now) {
+    core_enter(core, now);
+    if (core->life == LIFECYCLE_READY || core->member_leaves) {
+        core->member_leaves = true;
+        lifecycle_notice(core, deadline_ms);
+    }
+    core_leave(core);
+}
+
+bool worker_core_member_leaves(const struct worker_core *core) { return core->member_leaves; }
+
+bool worker_core_take_member_notice(struct worker_core *core, char name[NAME_SIZE], uint32_t *deadline_ms) {
+    if (core->member_notice.name[0] == '\0') return false;
+    memcpy(name, core->member_notice.name, NAME_SIZE);
+    *deadline_ms = core->member_notice.deadline_ms;
+    core->member_notice.name[0] = '\0';
+    return true;
+}
+
+void suspend_notice(struct worker_core *core, const struct msg_notice *m) {
+    bool ours = strcmp(m->name, core->options.name) == 0;
+    if (ours) core->member_leaves = false;
+    if (ours) lifecycle_notice(core, m->deadline_ms);
+    for (uint32_t i = 0; i < core->options.n_members && !ours; i++)
+        if (strcmp(m->name, core->options.members[i].name) == 0) core->member_notice = *m;
 }
 
 void worker_core_lone_step(struct worker_core *core, uint32_t us) { core->lone_step_us = us; }

@@ -175,7 +175,7 @@ static void dispatch(struct worker_core *core, struct link *link, const struct m
         move_commit(core, &m->move_commit);
         break;
     case MSG_NOTICE:
-        if (strcmp(m->notice.name, core->options.name) == 0) lifecycle_notice(core, m->notice.deadline_ms);
+        suspend_notice(core, &m->notice);
         break;
     default:
         core->counters.protocol_errors++;

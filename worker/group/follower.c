@@ -9,7 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOG_PERIOD_MS = 10000, OUTBOX_MAX = 256, REDIAL_MS = 50, REDIAL_MAX_MS = 500, JOIN_AGAIN_MS = 300, HELD_MAX = 16 };
+enum {
+    LOG_PERIOD_MS = 10000,
+    OUTBOX_MAX = 256,
+    PARTS_MAX = 64,
+    REDIAL_MS = 50,
+    REDIAL_MAX_MS = 500,
+    JOIN_AGAIN_MS = 300,
+    HELD_MAX = 16
+};
 
 struct parcel { // a frame on its way from the engine thread
     enum stage_to to;
@@ -28,6 +36,9 @@ struct follower {
     struct parcel *held[HELD_MAX]; // for the next stage, until it is dialled
     uint32_t n_held;
     struct mailbox errors; // struct error: at most one
+    struct mailbox parts;  // struct group_msg: for the store
+    bool noticed;
+    ms_t leave_at; // noticed: the deadline; MS_NEVER: none
     struct stage *stage;
     uint32_t epoch; // that the leader said last
     bool welcome;   // in this connection
@@ -72,6 +83,12 @@ static void on_stage_sends(void *ctx, enum stage_to to, uint32_t epoch, const st
     uv_async_send(&f->wake);
 }
 
+static void on_stage_part(void *ctx, struct group_msg *m) {
+    struct follower *f = ctx;
+    if (!mailbox_push(&f->parts, m)) group_msg_free(m); // more than a leader asks for; it gives up waiting for this one
+    uv_async_send(&f->wake);
+}
+
 static void on_stage_failed(void *ctx, const struct error *e) {
     struct follower *f = ctx;
     struct error *copy = xcalloc(1, sizeof *copy);
@@ -85,6 +102,8 @@ static void end(struct follower *f, int exit_code, const char *sentence) {
     f->ended = true;
     f->options.ended(f->options.ctx, exit_code, sentence);
 }
+
+static void free_message(void *item) { group_msg_free(item); }
 
 static void free_parcel(void *item) {
     struct parcel *p = item;
@@ -128,6 +147,8 @@ static void on_wake(uv_async_t *async) {
         else
             deliver(f, p);
     }
+    struct group_msg *part;
+    while ((part = mailbox_pop(&f->parts, 0)) != NULL) f->options.part(f->options.ctx, part);
     if ((failure = mailbox_pop(&f->errors, 0)) != NULL) {
         bool settled = failure->id == ERR_CONFIG || failure->id == ERR_MODEL_FILES;
         end(f, settled ? 2 : 1, error_text(failure));
@@ -144,6 +165,21 @@ static void give(struct follower *f, struct group_msg **m) {
         *m = NULL;
     else
         net_dealer_redial(f->leader); // far more than can be under way
+}
+
+void follower_part_done(struct follower *f, struct group_msg *m) {
+    const struct group_part *p = &m->part;
+    bool wanted = f->welcome && p->epoch == f->epoch;
+    if (wanted && m->kind == GROUP_LOAD && p->error.id == ERR_NONE) {
+        give(f, &m);
+    } else if (wanted) {
+        struct group_msg done = {.kind = GROUP_PART_DONE, .part_done = {.epoch = p->epoch, .ticket = p->ticket}};
+        done.part_done.hash = p->shard.hash;
+        if (p->error.id != ERR_NONE)
+            snprintf(done.part_done.failure, sizeof done.part_done.failure, "%s", error_text(&p->error));
+        if (!say(f, &done)) net_dealer_redial(f->leader);
+    }
+    group_msg_free(m);
 }
 
 static void on_refused(struct follower *f, const struct group_msg *m) {
@@ -191,7 +227,12 @@ static void on_leader_frame(void *ctx, const void *data, size_t len) {
     case GROUP_PLAN:
     case GROUP_HIDDEN:
     case GROUP_TOKENS:
+    case GROUP_SAVE:
+    case GROUP_LOAD:
         if (f->welcome) give(f, &m);
+        break;
+    case GROUP_LEAVE:
+        if (m->leave.epoch == f->epoch) f->options.released(f->options.ctx);
         break;
     default:
         f->garbage++;
@@ -245,12 +286,33 @@ static void dial_next(struct follower *f, const char *address) {
     end(f, 2, error_text(&e));
 }
 
+// ---- a notice ----
+
+static void say_notice(struct follower *f) {
+    ms_t now = clock_ms();
+    if (!f->welcome || !net_dealer_is_connected(f->leader)) { // nobody's stream needs this stage
+        f->options.released(f->options.ctx);
+        return;
+    }
+    struct group_msg m = {.kind = GROUP_NOTICE, .notice = {.epoch = f->epoch}};
+    if (f->leave_at != MS_NEVER) m.notice.deadline_ms = f->leave_at > now ? (uint32_t)(f->leave_at - now) : 1;
+    say(f, &m);
+}
+
+void follower_notice(struct follower *f, uint32_t deadline_ms) {
+    ms_t at = deadline_ms > 0 ? clock_ms() + deadline_ms : MS_NEVER;
+    if (!f->noticed || at < f->leave_at) f->leave_at = at;
+    f->noticed = true;
+    say_notice(f);
+}
+
 // ---- time ----
 
 static void on_beat(uv_timer_t *timer) {
     struct follower *f = timer->data;
     ms_t now = clock_ms();
     uv_timer_start(timer, on_beat, f->options.beat_ms, 0);
+    if (f->noticed) say_notice(f);
     if (!net_dealer_is_connected(f->leader)) return;
     if (now - f->heard_at >= f->options.dead_ms) {
         log_warn("group_leader_silent", "address=%s", f->options.leader);
@@ -292,9 +354,11 @@ err_id follower_create(const struct follower_options *options, struct follower *
     f->handles = 2;
     mailbox_init(&f->outbox, OUTBOX_MAX);
     mailbox_init(&f->errors, 1);
+    mailbox_init(&f->parts, PARTS_MAX);
     struct stage_options stage = options->stage;
     stage.ctx = f;
     stage.send = on_stage_sends;
+    stage.part = on_stage_part;
     stage.failed = on_stage_failed;
     f->stage = stage_start(&stage);
     *out = f;
@@ -312,6 +376,7 @@ static void on_handle_closed(uv_handle_t *handle) {
     if (--f->handles > 0) return;
     mailbox_fini(&f->outbox, free_parcel);
     mailbox_fini(&f->errors, free);
+    mailbox_fini(&f->parts, free_message);
     for (uint32_t i = 0; i < f->n_held; i++) free_parcel(f->held[i]);
     buf_free(&f->frame);
     free(f);

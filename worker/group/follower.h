@@ -13,10 +13,14 @@ struct follower_options {
     const char *listen;                  // for the stage before; NULL when that is the leader, which needs no way of its own
     const struct net_security *security; // of the links of the group (common/net/security.h)
     struct group_join self;
-    struct stage_options stage; // ctx, send and failed are set here
+    struct stage_options stage; // ctx, send, part and failed are set here
     uint64_t weights_bytes;     // of its own tensors
     uint32_t beat_ms, dead_ms;  // until the leader says others
     void *ctx;
+    // A part to be written to the store (SAVE) or read from it (LOAD: m->owned[0], part.entries) while the loop goes on;
+    // part.shard says which. The message is the callee's until follower_part_done(). NULL: stage.store is "".
+    void (*part)(void *ctx, struct group_msg *m);
+    void (*released)(void *ctx);                                   // after a notice: no stream needs this stage any more
     void (*ended)(void *ctx, int exit_code, const char *sentence); // it can't go on
 };
 
@@ -30,4 +34,9 @@ struct follower_view {
 
 err_id follower_create(const struct follower_options *options, struct follower **out, struct error *e);
 void follower_destroy(struct follower **f);
+// part.error says what became of it. Takes the message over.
+void follower_part_done(struct follower *f, struct group_msg *m);
+// This machine will be taken away after deadline_ms (0: when the replica's streams have ended): tells the leader, again
+// with each beat. released() follows, at once when there is no group to tell. Again: the sooner deadline counts.
+void follower_notice(struct follower *f, uint32_t deadline_ms);
 void follower_view(const struct follower *f, struct follower_view *out);

@@ -21,7 +21,7 @@ struct leader {
     struct net_identity identities[GROUP_STAGES_MAX];
     struct group_beat beats[GROUP_STAGES_MAX];
     char fingerprint[ENGINE_FINGERPRINT_MAX]; // the leader's engine's; "": not loaded yet
-    char fingerprints[GROUP_STAGES_MAX][ENGINE_FINGERPRINT_MAX];
+    struct group_ready readies[GROUP_STAGES_MAX];
     bool closing;
     int handles; // open
     uint64_t reforms, refused, garbage, stale;
@@ -75,10 +75,10 @@ static void form_if_complete(struct leader *l) {
 static void up_if_ready(struct leader *l) {
     if (!roster_is_up(&l->roster)) return;
     for (uint32_t s = 1; s < l->roster.stages; s++) {
-        if (strcmp(l->fingerprints[s], l->fingerprint) == 0) continue;
+        if (strcmp(l->readies[s].fingerprint, l->fingerprint) == 0) continue;
         struct error e = {0};
         error_set(&e, ERR_CONFIG, "the numeric class or the weights of stage %u differ from stage 0's (%s, not %s)", s,
-                  l->fingerprints[s], l->fingerprint);
+                  l->readies[s].fingerprint, l->fingerprint);
         refuse(l, &l->identities[s], &e, true);
         lose(l, s, error_text(&e));
         return;
@@ -100,6 +100,11 @@ static void lose(struct leader *l, uint32_t stage, const char *how) {
     log_warn("group_member_lost", "group=%s stage=%u name=%s pid=%u epoch=%u reason=%s", j->who.group, stage, j->name,
              j->pid, l->roster.epoch, how);
     if (roster_lost(&l->roster, stage)) l->options.lost(l->options.ctx, sentence);
+}
+
+void leader_release(struct leader *l, uint32_t stage) {
+    struct group_msg m = {.kind = GROUP_LEAVE, .leave = {.epoch = l->roster.epoch}};
+    if (l->roster.members[stage].state != ROSTER_ABSENT && !say(l, stage, &m)) lose(l, stage, "its connection is closed");
 }
 
 // ---- receiving ----
@@ -129,7 +134,7 @@ static void on_member(struct leader *l, uint32_t stage, struct group_msg **m) {
         l->beats[stage] = (*m)->beat;
         break;
     case GROUP_READY:
-        snprintf(l->fingerprints[stage], sizeof l->fingerprints[stage], "%s", (*m)->ready.fingerprint);
+        l->readies[stage] = (*m)->ready;
         if (roster_ready(&l->roster, stage, (*m)->ready.epoch)) up_if_ready(l);
         break;
     case GROUP_RESULT:
@@ -138,6 +143,15 @@ static void on_member(struct leader *l, uint32_t stage, struct group_msg **m) {
             *m = NULL;
         else
             l->stale++;
+        break;
+    case GROUP_PART_DONE:
+        if ((*m)->part_done.epoch == l->roster.epoch && roster_is_up(&l->roster))
+            l->options.part_done(l->options.ctx, stage, &(*m)->part_done);
+        else
+            l->stale++;
+        break;
+    case GROUP_NOTICE:
+        l->options.noticed(l->options.ctx, stage, (*m)->notice.deadline_ms);
         break;
     default:
         l->garbage++;
@@ -276,5 +290,6 @@ void leader_view(const struct leader *l, struct leader_view *out) {
         out->members[s].present = l->roster.members[s].state != ROSTER_ABSENT;
         out->members[s].join = l->roster.members[s].join;
         out->members[s].beat = l->beats[s];
+        out->members[s].ready = l->readies[s];
     }
 }

@@ -22,12 +22,17 @@ struct leader_options {
     void (*up)(void *ctx);                         // every member is ready
     void (*waits)(void *ctx, const char *reason);  // what for, with every beat; "" when the group is up
     void (*lost)(void *ctx, const char *sentence); // what was forming or up is void; the next thing is forming()
+    void (*part_done)(void *ctx, uint32_t stage, const struct group_part_done *done); // of this epoch
+    // A follower's machine will be taken away after deadline_ms (0: when all streams have ended), told with every beat until
+    // it is released.
+    void (*noticed)(void *ctx, uint32_t stage, uint32_t deadline_ms);
 };
 
 struct leader_member_view {
     bool present;
     struct group_join join;
-    struct group_beat beat; // the last one
+    struct group_beat beat;   // the last one
+    struct group_ready ready; // the last one
 };
 
 struct leader_view {
@@ -43,5 +48,7 @@ err_id leader_create(const struct leader_options *options, struct leader **out, 
 void leader_destroy(struct leader **l);
 // The engine is loaded, empty and in this epoch; fingerprint: its own, which the followers' must equal.
 void leader_self_ready(struct leader *l, uint32_t epoch, const char *fingerprint);
+// No stream needs this follower any more: it may end.
+void leader_release(struct leader *l, uint32_t stage);
 const char *leader_endpoint(const struct leader *l);
 void leader_view(const struct leader *l, struct leader_view *out);

@@ -281,20 +281,28 @@ static enum engine_answer hidden_out(struct engine *engine, uint64_t step, uint3
 
 // ---- the rest ----
 
+// Of stage 0's layers: the stages behind have parts of their own, which are asked for by messages (part.h).
 static err_id kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket,
                         struct error *e) {
-    return error_set(e, ERR_UNSUPPORTED, "KV entries don't leave a group of stages");
+    struct leader_engine *g = leader_of(engine);
+    return g->comm->inner->kv_export(g->local, span, bytes, ticket, e);
 }
 
 static err_id kv_import(struct engine *engine, struct engine_kv_span span, const void *bytes, uint64_t hash,
                         engine_ticket *ticket, struct error *e) {
-    return error_set(e, ERR_UNSUPPORTED, "KV entries don't enter a group of stages");
+    struct leader_engine *g = leader_of(engine);
+    return g->comm->inner->kv_import(g->local, span, bytes, hash, ticket, e);
 }
 
 static enum engine_answer ticket_poll(struct engine *engine, engine_ticket ticket, uint64_t *hash, struct error *e) {
-    return fail(e, ERR_UNSUPPORTED, "there are no tickets");
+    struct leader_engine *g = leader_of(engine);
+    return g->comm->inner->ticket_poll(g->local, ticket, hash, e);
 }
-static void ticket_cancel(struct engine *engine, engine_ticket ticket) {}
+
+static void ticket_cancel(struct engine *engine, engine_ticket ticket) {
+    struct leader_engine *g = leader_of(engine);
+    g->comm->inner->ticket_cancel(g->local, ticket);
+}
 
 static uint32_t step_rows(struct engine *engine, uint64_t step) {
     struct leader_engine *g = leader_of(engine);

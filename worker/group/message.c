@@ -8,8 +8,9 @@
 #include <string.h>
 
 const char *group_kind_name(enum group_kind kind) {
-    static const char *const names[] = {"none",      "join",       "welcome", "refused", "ready",  "beat",
-                                        "slot_open", "slot_close", "plan",    "hidden",  "tokens", "result"};
+    static const char *const names[] = {"none",      "join",       "welcome",   "refused", "ready",  "beat",
+                                        "slot_open", "slot_close", "plan",      "hidden",  "tokens", "result",
+                                        "save",      "load",       "part_done", "notice",  "leave"};
     return (size_t)kind < ARRAY_LEN(names) ? names[kind] : "unknown";
 }
 
@@ -142,6 +143,28 @@ static err_id take_hidden(const ShoalGroup__Hidden *p, struct group_msg *m, stru
     return ERR_NONE;
 }
 
+static err_id take_part(const ShoalGroup__Part *p, struct group_part *part, struct error *e) {
+    TEXT(p, part, handle);
+    part->epoch = p->epoch;
+    part->ticket = p->ticket;
+    part->slot = p->slot;
+    part->count = p->count;
+    part->key.choice = p->choice;
+    part->shard.hash = p->hash;
+    if (p->request.len != sizeof part->key.request.bytes || p->count == 0)
+        return error_set(e, ERR_PROTOCOL, "a part of nothing, or of no request");
+    memcpy(part->key.request.bytes, p->request.data, p->request.len);
+    return ERR_NONE;
+}
+
+static err_id take_part_done(const ShoalGroup__PartDone *p, struct group_part_done *done, struct error *e) {
+    TEXT(p, done, failure);
+    done->epoch = p->epoch;
+    done->ticket = p->ticket;
+    done->hash = p->hash;
+    return ERR_NONE;
+}
+
 static err_id take_small(const ShoalGroup__Frame *f, struct group_msg *m, struct error *e) {
     switch (f->body_case) {
     case SHOAL_GROUP__FRAME__BODY_REFUSED:
@@ -149,7 +172,10 @@ static err_id take_small(const ShoalGroup__Frame *f, struct group_msg *m, struct
         return take_text(&f->refused->text, m->refused.text, sizeof m->refused.text, "text", e);
     case SHOAL_GROUP__FRAME__BODY_READY:
         m->ready.epoch = f->ready->epoch;
-        return take_text(&f->ready->fingerprint, m->ready.fingerprint, sizeof m->ready.fingerprint, "fingerprint", e);
+        m->ready.kv_bytes_per_token = f->ready->kv_bytes_per_token;
+        TEXT(f->ready, &m->ready, store);
+        TEXT(f->ready, &m->ready, fingerprint);
+        return ERR_NONE;
     case SHOAL_GROUP__FRAME__BODY_BEAT:
         m->beat =
             (struct group_beat){f->beat->epoch, f->beat->progress, f->beat->busy_us, f->beat->loads, f->beat->weights_bytes};
@@ -167,6 +193,13 @@ static err_id take_small(const ShoalGroup__Frame *f, struct group_msg *m, struct
         m->tokens.step = f->tokens->step;
         m->tokens.n = (uint32_t)f->tokens->n_tokens;
         m->tokens.tokens = keep(m, f->tokens->tokens, f->tokens->n_tokens * sizeof(uint32_t));
+        return ERR_NONE;
+    case SHOAL_GROUP__FRAME__BODY_NOTICE:
+        m->notice.epoch = f->notice->epoch;
+        m->notice.deadline_ms = f->notice->deadline_ms;
+        return ERR_NONE;
+    case SHOAL_GROUP__FRAME__BODY_LEAVE:
+        m->leave.epoch = f->leave->epoch;
         return ERR_NONE;
     default:
         return error_set(e, ERR_PROTOCOL, "a frame of an unknown kind");
@@ -189,12 +222,18 @@ static err_id take(const ShoalGroup__Frame *f, struct group_msg *m, struct error
         return take_hidden(f->hidden, m, e);
     case SHOAL_GROUP__FRAME__BODY_RESULT:
         return take_result(f->result, m, e);
+    case SHOAL_GROUP__FRAME__BODY_SAVE:
+        return take_part(f->save, &m->part, e);
+    case SHOAL_GROUP__FRAME__BODY_LOAD:
+        return take_part(f->load, &m->part, e);
+    case SHOAL_GROUP__FRAME__BODY_PART_DONE:
+        return take_part_done(f->part_done, &m->part_done, e);
     default:
         return take_small(f, m, e);
     }
 }
 
-_Static_assert(SHOAL_GROUP__FRAME__BODY_JOIN - 1 == GROUP_JOIN && SHOAL_GROUP__FRAME__BODY_RESULT - 1 == GROUP_RESULT,
+_Static_assert(SHOAL_GROUP__FRAME__BODY_JOIN - 1 == GROUP_JOIN && SHOAL_GROUP__FRAME__BODY_LEAVE - 1 == GROUP_LEAVE,
                "kinds are in the order of the frame's numbers");
 
 err_id group_decode(const void *frame, size_t len, struct group_msg **out, struct error *e) {

@@ -8,6 +8,7 @@
 #include "common/base/ids.h"
 #include "common/base/limits.h"
 #include "worker/engine/types.h"
+#include "worker/group/part.h"
 
 enum { GROUP_PROTOCOL = 1, GROUP_FRAME_MAX = 64 << 20, GROUP_STAGES_MAX = 16, GROUP_BUILD_SIZE = 32 };
 _Static_assert((int)GROUP_STAGES_MAX <= (int)MEMBERS_MAX, "a Hello lists them all");
@@ -25,6 +26,11 @@ enum group_kind {
     GROUP_HIDDEN,
     GROUP_TOKENS,
     GROUP_RESULT,
+    GROUP_SAVE, // a part
+    GROUP_LOAD, // a part
+    GROUP_PART_DONE,
+    GROUP_NOTICE,
+    GROUP_LEAVE,
 };
 const char *group_kind_name(enum group_kind kind);
 
@@ -59,6 +65,13 @@ struct group_welcome {
     uint32_t beat_ms, dead_ms;
 };
 
+struct group_ready {
+    uint32_t epoch;
+    char fingerprint[ENGINE_FINGERPRINT_MAX];
+    uint64_t kv_bytes_per_token;
+    char store[GROUP_STORE_SIZE];
+};
+
 struct group_beat {
     uint32_t epoch;
     float progress;
@@ -82,10 +95,7 @@ struct group_msg {
             char text[ERROR_TEXT_MAX];
             bool final;
         } refused;
-        struct {
-            uint32_t epoch;
-            char fingerprint[ENGINE_FINGERPRINT_MAX];
-        } ready;
+        struct group_ready ready;
         struct group_beat beat;
         struct {
             uint32_t epoch, slot;
@@ -116,6 +126,11 @@ struct group_msg {
             const struct group_result_row *rows;
             uint32_t n;
         } result;
+        struct group_part part; // SAVE, LOAD
+        struct group_part_done part_done;
+        struct {
+            uint32_t epoch, deadline_ms; // LEAVE has no deadline
+        } notice, leave;
     };
     void *owned[2]; // of a decoded one
 };

@@ -147,6 +147,8 @@ static void put_ready(const struct group_msg *m, struct buf *out) {
     ShoalGroup__Ready p = SHOAL_GROUP__READY__INIT;
     p.epoch = m->ready.epoch;
     p.fingerprint = text(m->ready.fingerprint);
+    p.kv_bytes_per_token = m->ready.kv_bytes_per_token;
+    p.store = text(m->ready.store);
     pack(SHOAL_GROUP__FRAME__BODY_READY, &p, out);
 }
 
@@ -182,6 +184,41 @@ static void put_tokens(const struct group_msg *m, struct buf *out) {
     pack(SHOAL_GROUP__FRAME__BODY_TOKENS, &p, out);
 }
 
+static void put_part(const struct group_part *part, ShoalGroup__Frame__BodyCase which, struct buf *out) {
+    ShoalGroup__Part p = SHOAL_GROUP__PART__INIT;
+    p.epoch = part->epoch;
+    p.ticket = part->ticket;
+    p.slot = part->slot;
+    p.count = part->count;
+    p.handle = text(part->handle);
+    p.request = (ProtobufCBinaryData){.len = sizeof part->key.request.bytes, .data = (uint8_t *)part->key.request.bytes};
+    p.choice = part->key.choice;
+    p.hash = part->shard.hash;
+    pack(which, &p, out);
+}
+
+static void put_part_done(const struct group_part_done *done, struct buf *out) {
+    ShoalGroup__PartDone p = SHOAL_GROUP__PART_DONE__INIT;
+    p.epoch = done->epoch;
+    p.ticket = done->ticket;
+    p.hash = done->hash;
+    p.failure = text(done->failure);
+    pack(SHOAL_GROUP__FRAME__BODY_PART_DONE, &p, out);
+}
+
+static void put_notice(const struct group_msg *m, struct buf *out) {
+    ShoalGroup__Notice p = SHOAL_GROUP__NOTICE__INIT;
+    p.epoch = m->notice.epoch;
+    p.deadline_ms = m->notice.deadline_ms;
+    pack(SHOAL_GROUP__FRAME__BODY_NOTICE, &p, out);
+}
+
+static void put_leave(const struct group_msg *m, struct buf *out) {
+    ShoalGroup__Leave p = SHOAL_GROUP__LEAVE__INIT;
+    p.epoch = m->leave.epoch;
+    pack(SHOAL_GROUP__FRAME__BODY_LEAVE, &p, out);
+}
+
 void group_encode(const struct group_msg *m, struct buf *out) {
     switch (m->kind) {
     case GROUP_JOIN:
@@ -206,6 +243,16 @@ void group_encode(const struct group_msg *m, struct buf *out) {
         return put_tokens(m, out);
     case GROUP_RESULT:
         return put_result(m, out);
+    case GROUP_SAVE:
+        return put_part(&m->part, SHOAL_GROUP__FRAME__BODY_SAVE, out);
+    case GROUP_LOAD:
+        return put_part(&m->part, SHOAL_GROUP__FRAME__BODY_LOAD, out);
+    case GROUP_PART_DONE:
+        return put_part_done(&m->part_done, out);
+    case GROUP_NOTICE:
+        return put_notice(m, out);
+    case GROUP_LEAVE:
+        return put_leave(m, out);
     case GROUP_NONE:
         break;
     }

@@ -8,6 +8,7 @@
 #include "worker/group/mailbox.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct work { // a step in flight
 struct slot_use {
     bool open;
     uint32_t rows; // of steps in flight
+    uint32_t uses; // counts openings and steps: a part that was asked for before is too late
 };
 
 struct stage {
@@ -114,9 +116,10 @@ static err_id create_engine(struct stage *s, const struct group_limits *l, struc
 
 static void empty_engine(struct stage *s) {
     s->engine->ops->quiesce(s->engine);
-    for (uint32_t i = 0; i < s->limits.slots; i++)
+    for (uint32_t i = 0; i < s->limits.slots; i++) {
         if (s->slots[i].open) s->engine->ops->slot_close(s->engine, i);
-    memset(s->slots, 0, s->limits.slots * sizeof *s->slots);
+        s->slots[i] = (struct slot_use){.uses = s->slots[i].uses + 1};
+    }
 }
 
 static err_id on_welcome(struct stage *s, const struct group_welcome *w, struct error *e) {
@@ -134,6 +137,8 @@ static err_id on_welcome(struct stage *s, const struct group_welcome *w, struct 
     atomic_store(&s->epoch_ready, w->epoch);
     struct group_msg ready = {.kind = GROUP_READY, .ready = {.epoch = w->epoch}};
     s->engine->ops->fingerprint(s->engine, ready.ready.fingerprint);
+    ready.ready.kv_bytes_per_token = s->info.kv_bytes_per_token;
+    snprintf(ready.ready.store, sizeof ready.ready.store, "%s", s->options.store);
     send(s, STAGE_TO_LEADER, &ready);
     return ERR_NONE;
 }
@@ -145,6 +150,7 @@ static err_id on_open(struct stage *s, const struct group_msg *m, struct error *
     if (slot >= s->limits.slots || s->slots[slot].open) return broken(e, "it opens a slot that is open, or none");
     TRY(s->engine->ops->slot_open(s->engine, slot, &m->slot_open.params, e));
     s->slots[slot].open = true;
+    s->slots[slot].uses++;
     return ERR_NONE;
 }
 
@@ -174,7 +180,7 @@ static err_id on_plan(struct stage *s, const void *plan, size_t len, struct erro
     struct plan_view v = plan_view(plan);
     struct work *w = work_at(s, s->count++);
     *w = (struct work){.step = v.head->step, .n_rows = v.head->n_rows};
-    for (uint32_t i = 0; i < w->n_rows; i++) s->slots[v.rows[i].slot].rows++;
+    for (uint32_t i = 0; i < w->n_rows; i++) s->slots[v.rows[i].slot].rows++, s->slots[v.rows[i].slot].uses++;
     if (s->options.last && s->engine->ops->sample(s->engine, w->step, NULL, NULL, e) != ENGINE_OK) return e->id;
     for (int i = 0; i < ENGINE_DEPTH; i++) {
         struct group_msg *m = s->early[i];
@@ -221,6 +227,67 @@ static err_id on_tokens(struct stage *s, const struct group_msg *m, struct error
     return ERR_NONE;
 }
 
+// ---- parts of checkpoints ----
+
+static void say_part_done(struct stage *s, const struct group_part *p) {
+    struct group_msg m = {.kind = GROUP_PART_DONE, .part_done = {.epoch = s->epoch, .ticket = p->ticket}};
+    m.part_done.hash = p->shard.hash;
+    if (p->error.id != ERR_NONE) snprintf(m.part_done.failure, sizeof m.part_done.failure, "%s", error_text(&p->error));
+    send(s, STAGE_TO_LEADER, &m);
+}
+
+static err_id wait_ticket(struct stage *s, engine_ticket ticket, uint64_t *hash, struct error *e) {
+    enum engine_answer a = ENGINE_PENDING;
+    while (a == ENGINE_PENDING && !atomic_load(&s->stopping)) a = s->engine->ops->ticket_poll(s->engine, ticket, hash, e);
+    return a == ENGINE_OK ? ERR_NONE : error_set(e, ERR_CANCELLED, "the stage is ending");
+}
+
+static err_id copy_out(struct stage *s, struct group_msg *m, struct error *e) {
+    struct group_part *p = &m->part;
+    struct engine_kv_span span = {.slot = p->slot, .count = p->count};
+    size_t bytes = (size_t)p->shard.bytes_per_token * p->count;
+    engine_ticket ticket;
+    m->owned[0] = malloc(bytes > 0 ? bytes : 1);
+    if (m->owned[0] == NULL) return error_set(e, ERR_SYSTEM, "no memory for %zu bytes", bytes);
+    p->entries = m->owned[0];
+    TRY(s->engine->ops->kv_export(s->engine, span, m->owned[0], &ticket, e));
+    return wait_ticket(s, ticket, &p->shard.hash, e);
+}
+
+static err_id copy_in(struct stage *s, const struct group_part *p, struct error *e) {
+    struct engine_kv_span span = {.slot = p->slot, .count = p->count};
+    engine_ticket ticket;
+    uint64_t hash;
+    TRY(s->engine->ops->kv_import(s->engine, span, p->entries, p->shard.hash, &ticket, e));
+    return wait_ticket(s, ticket, &hash, e);
+}
+
+// What goes wrong with a part is the checkpoint's end, not the stage's. *taken: the message is kept.
+static err_id on_part(struct stage *s, struct group_msg *m, bool *taken, struct error *e) {
+    struct group_part *p = &m->part;
+    bool comes_back = m->kind == GROUP_LOAD && p->entries != NULL;
+    if (p->slot >= s->limits.slots || p->count > s->limits.context) return broken(e, "a part of a slot that can't be");
+    struct slot_use *slot = &s->slots[p->slot];
+    if (!comes_back) {
+        if (!slot->open || slot->rows > 0) return broken(e, "a part of a slot that is closed or being computed");
+        p->use = slot->uses;
+        p->shard.layer_first = s->info.layer_first;
+        p->shard.layer_end = s->info.layer_end;
+        p->shard.bytes_per_token = s->info.kv_bytes_per_token;
+        if (s->options.store[0] == '\0') error_set(&p->error, ERR_CONFIG, "this stage has no checkpoint store");
+    } else if (!slot->open || slot->uses != p->use) {
+        error_set(&p->error, ERR_CANCELLED, "the slot has gone on without it");
+    }
+    if (p->error.id == ERR_NONE && m->kind == GROUP_SAVE) copy_out(s, m, &p->error);
+    if (p->error.id == ERR_NONE && comes_back) copy_in(s, p, &p->error);
+    *taken = p->error.id == ERR_NONE && !comes_back;
+    if (*taken)
+        s->options.part(s->options.ctx, m);
+    else
+        say_part_done(s, p);
+    return ERR_NONE;
+}
+
 static uint32_t epoch_of(const struct group_msg *m) {
     switch (m->kind) {
     case GROUP_SLOT_OPEN:
@@ -231,6 +298,9 @@ static uint32_t epoch_of(const struct group_msg *m) {
         return ((const struct plan_head *)m->plan.bytes)->group_epoch;
     case GROUP_HIDDEN:
         return m->hidden.epoch;
+    case GROUP_SAVE:
+    case GROUP_LOAD:
+        return m->part.epoch;
     default:
         return m->tokens.epoch;
     }
@@ -252,6 +322,8 @@ static err_id handle(struct stage *s, struct group_msg *m, struct error *e) {
         id = on_plan(s, m->plan.bytes, m->plan.len, e);
     } else if (m->kind == GROUP_HIDDEN) {
         id = on_hidden(s, m, &taken, e);
+    } else if (m->kind == GROUP_SAVE || m->kind == GROUP_LOAD) {
+        id = on_part(s, m, &taken, e);
     } else {
         id = on_tokens(s, m, e);
     }

@@ -12,9 +12,13 @@ struct stage_options {
     const struct backend *backend;
     struct engine_opts engine; // model, layers, threads, pace; the rest comes with Welcome
     bool last;
+    const char *store; // id of the checkpoint store that this process has; "": none, no part is saved or loaded
     void *ctx;
     // Takes the message's frame. Any thread may be the caller's loop: this one is the stage's.
     void (*send)(void *ctx, enum stage_to to, uint32_t epoch, const struct group_msg *m);
+    // A part (SAVE, LOAD) that the store is needed for next; takes the message over. When it is done a LOAD comes back by
+    // stage_take(), the outcome of a SAVE is told to the leader. This thread.
+    void (*part)(void *ctx, struct group_msg *m);
     // The stage can't go on: the process must end. ERR_CONFIG, ERR_MODEL_FILES: it would fail again.
     void (*failed)(void *ctx, const struct error *e);
 };

@@ -1,5 +1,7 @@
 // A job's life: queued by a hook → begun in a later turn, if the core still wants it → the engine and the pool, in the order
-// that its kind needs → the core is told. Out: export, write. In: read, import, delete.
+// that its kind needs → the core is told. Out: export, write, the manifest when all followers have written too. In: read,
+// import, then the followers, delete. The engine comes before the followers, because it has then answered all plans that
+// were given to it before, and what is told to followers keeps its order: the slot's blocks are known everywhere.
 #include "worker/main/checkpoints.h"
 
 #include "common/base/check.h"
@@ -7,6 +9,7 @@
 #include "common/sys/log.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,21 +23,27 @@ struct job {
     uint64_t ticket;
     uint32_t slot, count;
     char handle[CHECKPOINT_HANDLE_SIZE];
+    bool busy;                   // own part: with the engine or on the pool
+    uint32_t waits;              // bit k: for stage k's answer
+    ms_t give_up_at;             // when it waits no longer
     struct sequence_state state; // out: tokens is owned
     uint8_t *bytes;              // out: entries; in: the part, its head first
     uint64_t written;
     ms_t began_at;
     uv_work_t work;
     struct error error;
+    struct error pool_error; // of the pool's thread, while others may fail
 };
 
 struct checkpoints {
     struct checkpoints_options options;
     struct engine_thread *engine; // NULL until READY, and after close
     bool closed;
+    pthread_mutex_t lock; // of the next three, which jobs on the pool read
     char fingerprint[FINGERPRINT_SIZE];
-    struct state_part shard; // ours
-    struct job *first;       // all, oldest first
+    struct state_part shards[GROUP_STAGES_MAX]; // ours first
+    uint32_t n_shards;
+    struct job *first; // all, oldest first
     uint32_t n_begun;
     uv_work_t expiry;
     bool expiring;
@@ -45,15 +54,28 @@ struct checkpoints *checkpoints_create(const struct checkpoints_options *options
     struct checkpoints *c = xcalloc(1, sizeof *c);
     c->options = *options;
     c->expiry.data = c;
+    CHECK(pthread_mutex_init(&c->lock, NULL) == 0);
     return c;
 }
 
-void checkpoints_serve(struct checkpoints *c, struct engine_thread *engine, const char *fingerprint) {
-    const struct engine_info *info = engine_thread_info(engine);
+err_id checkpoints_open_store(const struct host_settings *s, struct checkpoint_store **store, struct error *e) {
+    *store = NULL;
+    if (s->checkpoint_dir == NULL || s->checkpoint_dir[0] == '\0') return ERR_NONE;
+    struct checkpoint_store_options o = {.dir = s->checkpoint_dir,
+                                         .quota_bytes = s->config.spot.quota_bytes,
+                                         .age_max_ms = s->config.spot.max_age_ms,
+                                         .lease_ms = CHECKPOINT_LEASE_MS};
+    return checkpoint_store_open(&o, store, e);
+}
+
+void checkpoints_serve(struct checkpoints *c, struct engine_thread *engine, const char *fingerprint,
+                       const struct state_part *shards, uint32_t n_shards) {
     c->engine = engine;
+    pthread_mutex_lock(&c->lock);
     snprintf(c->fingerprint, sizeof c->fingerprint, "%s", fingerprint);
-    c->shard = (struct state_part){.layer_first = info->layer_first, .layer_end = info->layer_end};
-    c->shard.bytes_per_token = info->kv_bytes_per_token;
+    c->n_shards = n_shards;
+    memcpy(c->shards, shards, n_shards * sizeof *shards);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static struct job *add_job(struct checkpoints *c, uint64_t ticket, uint32_t slot, uint32_t count) {
@@ -76,6 +98,8 @@ static void drop_job(struct job *j) {
 }
 
 // ---- out ----
+
+static void go_on(struct job *j);
 
 static void log_written(const struct job *j) {
     char request[REQUEST_ID_TEXT];
@@ -111,18 +135,28 @@ static void finish_write(struct job *j) {
         delete_files(j);
 }
 
-static void write_on_pool(uv_work_t *work) {
+static void part_on_pool(uv_work_t *work) {
     struct job *j = work->data;
-    struct checkpoint_store *store = j->owner->options.store;
-    checkpoint_draw_handle(j->handle);
-    if (checkpoint_write_part(store, j->handle, &j->state, 0, j->bytes, &j->error) != ERR_NONE) return;
-    checkpoint_write_manifest(store, j->handle, &j->state, &j->written, &j->error);
+    checkpoint_write_part(j->owner->options.store, j->handle, &j->state, 0, j->bytes, &j->pool_error);
 }
 
-static void on_written(uv_work_t *work, int status) {
+static void manifest_on_pool(uv_work_t *work) {
+    struct job *j = work->data;
+    checkpoint_write_manifest(j->owner->options.store, j->handle, &j->state, &j->written, &j->error);
+}
+
+static void on_manifest(uv_work_t *work, int status) {
     struct job *j = work->data;
     if (status != 0) error_set(&j->error, ERR_CANCELLED, "the process is ending");
     finish_write(j);
+}
+
+static void on_part(uv_work_t *work, int status) {
+    struct job *j = work->data;
+    if (status != 0) error_set(&j->pool_error, ERR_CANCELLED, "the process is ending");
+    if (j->error.id == ERR_NONE) j->error = j->pool_error;
+    j->busy = false;
+    go_on(j);
 }
 
 void checkpoints_write(struct checkpoints *c, uint64_t ticket, const struct checkpoint_request *r) {
@@ -131,27 +165,31 @@ void checkpoints_write(struct checkpoints *c, uint64_t ticket, const struct chec
     memcpy(tokens, r->tokens, r->n_tokens * sizeof *tokens);
     j->state = (struct sequence_state){.key = r->key, .n_tokens = r->n_tokens, .n_prompt = r->n_prompt, .tokens = tokens};
     j->state.n_computed = r->n_computed;
-    j->state.n_parts = 1;
-    j->state.parts[0] = c->shard;
+    j->state.n_parts = c->n_shards;
+    memcpy(j->state.parts, c->shards, c->n_shards * sizeof *c->shards);
     snprintf(j->state.fingerprint, sizeof j->state.fingerprint, "%s", c->fingerprint);
+    checkpoint_draw_handle(j->handle);
 }
 
 static void begin_write(struct job *j) {
     struct checkpoints *c = j->owner;
-    j->bytes = malloc((size_t)state_part_bytes(&j->state, 0));
+    if (j->state.n_parts > 0) j->bytes = malloc((size_t)state_part_bytes(&j->state, 0));
     if (j->bytes == NULL) {
-        error_set(&j->error, ERR_SYSTEM, "no memory for %" PRIu64 " bytes", state_part_bytes(&j->state, 0));
+        if (j->state.n_parts == 0)
+            error_set(&j->error, ERR_CONFIG, "the stages don't have the same checkpoint store");
+        else
+            error_set(&j->error, ERR_SYSTEM, "no memory for %" PRIu64 " bytes", state_part_bytes(&j->state, 0));
         finish_write(j);
         return;
     }
-    j->at_engine = true;
+    j->at_engine = j->busy = true;
     engine_thread_export(c->engine, &(struct engine_move){j->ticket, j->slot, j->count, j->bytes, 0});
 }
 
 // ---- in ----
 
-bool checkpoints_reach(const struct checkpoints *c, const struct msg_generate *g) {
-    return g->restore[0] != '\0' && strcmp(g->store, checkpoint_store_id(c->options.store)) == 0;
+bool checkpoints_reach(struct checkpoints *c, const struct msg_generate *g) {
+    return c->n_shards > 0 && g->restore[0] != '\0' && strcmp(g->store, checkpoint_store_id(c->options.store)) == 0;
 }
 
 void checkpoints_look(struct checkpoints *c, const struct stream_key *key, const char *handle, const uint32_t *tokens,
@@ -162,9 +200,11 @@ void checkpoints_look(struct checkpoints *c, const struct stream_key *key, const
     err_id id = checkpoint_read_manifest(c->options.store, handle, &bytes, &found->state, &e);
     if (id == ERR_NONE) {
         struct state_expectation want = {.fingerprint = c->fingerprint, .key = *key, .tokens = tokens, .n_tokens = n_tokens};
-        want.n_parts = 1;
-        want.parts = &c->shard;
+        pthread_mutex_lock(&c->lock);
+        want.n_parts = c->n_shards;
+        want.parts = c->shards;
         id = state_matches(&found->state, &want, &found->n_usable, &e);
+        pthread_mutex_unlock(&c->lock);
     }
     // The entries of each layer lie together: a part is loaded whole or not at all, and a last token is left to compute.
     if (id == ERR_NONE && (found->n_usable < found->state.n_computed || found->n_usable >= n_tokens))
@@ -206,7 +246,7 @@ static void on_read(uv_work_t *work, int status) {
         finish_restore(j);
         return;
     }
-    j->at_engine = true;
+    j->at_engine = j->busy = true;
     uint8_t *entries = j->bytes + STATE_PART_HEAD_BYTES;
     engine_thread_import(c->engine, &(struct engine_move){j->ticket, j->slot, j->count, entries, j->state.parts[0].hash});
 }
@@ -221,19 +261,78 @@ void checkpoints_restore(struct checkpoints *c, uint64_t ticket, uint32_t slot, 
 
 // ---- both ----
 
+static void ask_followers(struct job *j, enum group_kind kind) {
+    struct checkpoints *c = j->owner;
+    struct group_part part = {.ticket = j->ticket, .slot = j->slot, .count = j->count, .key = j->state.key};
+    memcpy(part.handle, j->handle, sizeof part.handle);
+    j->give_up_at = clock_ms() + CHECKPOINT_PART_MS;
+    for (uint32_t s = 1; s < j->state.n_parts; s++) {
+        j->waits |= 1u << s;
+        part.shard.hash = kind == GROUP_LOAD ? j->state.parts[s].hash : 0;
+        c->options.ask(c->options.ctx, s, kind, &part);
+    }
+}
+
+// Something that it waited for has come, or won't.
+static void go_on(struct job *j) {
+    if (j->busy || j->waits != 0) return;
+    if (j->restores)
+        finish_restore(j);
+    else if (j->error.id != ERR_NONE)
+        finish_write(j);
+    else
+        CHECK(uv_queue_work(j->owner->options.loop, &j->work, manifest_on_pool, on_manifest) == 0);
+}
+
 void checkpoints_moved(struct checkpoints *c, const struct engine_event *event) {
     struct job *j = c->first;
     while (j != NULL && (j->ticket != event->ticket || !j->at_engine)) j = j->next;
     CHECK(j != NULL);
-    j->at_engine = false;
+    j->at_engine = j->busy = false;
     if (event->error.id != ERR_NONE) j->error = event->error;
-    if (j->restores) {
-        finish_restore(j);
-    } else if (j->error.id != ERR_NONE) {
-        finish_write(j);
-    } else {
+    bool several = j->state.n_parts > 1;
+    if (j->error.id == ERR_NONE && several && !worker_core_wants(c->options.core, j->ticket))
+        error_set(&j->error, ERR_CANCELLED, "nobody waits for it any more");
+    if (j->error.id == ERR_NONE) ask_followers(j, j->restores ? GROUP_LOAD : GROUP_SAVE);
+    if (j->error.id == ERR_NONE && !j->restores) {
         j->state.parts[0].hash = event->hash;
-        CHECK(uv_queue_work(c->options.loop, &j->work, write_on_pool, on_written) == 0);
+        j->busy = true;
+        CHECK(uv_queue_work(c->options.loop, &j->work, part_on_pool, on_part) == 0);
+    }
+    go_on(j);
+}
+
+void checkpoints_part_done(struct checkpoints *c, uint32_t stage, const struct group_part_done *done) {
+    struct job *j = c->first;
+    while (j != NULL && (j->ticket != done->ticket || (j->waits & 1u << stage) == 0)) j = j->next;
+    if (j == NULL) return; // it came too late
+    j->waits &= ~(1u << stage);
+    if (!j->restores) j->state.parts[stage].hash = done->hash;
+    if (done->failure[0] != '\0' && j->error.id == ERR_NONE)
+        error_set(&j->error, ERR_SYSTEM, "stage %u: %s", stage, done->failure);
+    go_on(j);
+}
+
+// busy jobs see `waits` gone when they come back.
+static void wait_no_longer(struct job *j, const char *why) {
+    uint32_t stage = 1;
+    while ((j->waits & 1u << stage) == 0) stage++;
+    if (j->error.id == ERR_NONE) error_set(&j->error, ERR_UNAVAILABLE, "stage %u: %s", stage, why);
+    j->waits = 0;
+    go_on(j);
+}
+
+void checkpoints_lost(struct checkpoints *c) {
+    for (struct job *j = c->first, *next; j != NULL; j = next) {
+        next = j->next;
+        if (j->waits != 0) wait_no_longer(j, "the group has lost a member");
+    }
+}
+
+static void give_up_late(struct checkpoints *c) {
+    for (struct job *j = c->first, *next; j != NULL; j = next) {
+        next = j->next;
+        if (j->waits != 0 && clock_ms() >= j->give_up_at) wait_no_longer(j, "no answer in time");
     }
 }
 
@@ -275,6 +374,7 @@ static void expire(struct checkpoints *c) {
 void checkpoints_turn(struct checkpoints *c) {
     if (c->closed || c->engine == NULL) return;
     expire(c);
+    give_up_late(c);
     for (struct job *j = c->first, *next; j != NULL && c->n_begun < CHECKPOINTS_AT_ONCE; j = next) {
         next = j->next;
         if (!j->begun) begin(j);
@@ -290,6 +390,7 @@ void checkpoints_destroy(struct checkpoints **handle) {
     struct checkpoints *c = *handle;
     *handle = NULL;
     if (c == NULL) return;
+    pthread_mutex_destroy(&c->lock);
     while (c->first != NULL) drop_job(c->first); // those that wait, or were with the engine when it was stopped
     free(c);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "worker/main/host.h"
 
-// Runs until SIGTERM or failure. Returns the exit code: 0 on SIGTERM, 1 the engine failed, 2 what another start would not
+// SIGTERM is a notice: the leader moves the streams of the replica first, within the deadline; a second one ends at once.
+// Runs until then or until failure. Returns the exit code: 0 on SIGTERM, 1 the engine failed, 2 what another start would not
 // heal.
 int follower_run(const struct host_settings *settings);

@@ -1,7 +1,6 @@
 #include "worker/main/host.h"
 
 #include "common/base/check.h"
-#include "common/base/hash.h"
 #include "common/sys/clock.h"
 #include "common/sys/log.h"
 #include "common/sys/process.h"
@@ -13,6 +12,7 @@
 #include "worker/group/leader_engine.h"
 #include "worker/main/checkpoints.h"
 #include "worker/main/engine_thread.h"
+#include "worker/main/fingerprint.h"
 #include "worker/main/leader_host.h"
 #include "worker/main/stream_text.h"
 #include "worker/main/worker_guard.h"
@@ -25,8 +25,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { CHECKPOINT_LEASE_MS = 120000 }; // a checkpoint is kept so long at least, whatever room is needed
 
 struct host {
     const struct host_settings *settings;
@@ -104,23 +102,6 @@ static void hook_restore(void *ctx, uint64_t ticket, uint32_t slot, void *user, 
 
 // --- the engine's events
 
-// Covers what the engine says of weights and numerics, and the files that make its text: streams never cross unequal ones.
-static void fingerprint(const struct host *h, char out[FINGERPRINT_SIZE]) {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-                                        "generation_config.json"};
-    const char *engine = engine_thread_fingerprint(h->engine);
-    uint64_t a = hash_bytes(engine, strlen(engine), 1), b = hash_bytes(engine, strlen(engine), 2);
-    for (size_t i = 0; h->settings->path && i < ARRAY_LEN(files); i++) {
-        char path[CONFIG_PATH_SIZE + 64], block[1 << 16];
-        snprintf(path, sizeof path, "%s/%s", h->settings->path, files[i]);
-        FILE *f = fopen(path, "rb");
-        for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;)
-            a = hash_bytes(block, n, a), b = hash_bytes(block, n, b);
-        if (f) fclose(f);
-    }
-    snprintf(out, FINGERPRINT_SIZE, "%016" PRIx64 "%016" PRIx64, a, b);
-}
-
 static void on_progress(struct host *h, const struct engine_load_progress *p) {
     float part = p->bytes_total ? (float)p->bytes_done / (float)p->bytes_total : 0;
     ms_t took = clock_ms() - h->started_at;
@@ -129,17 +110,29 @@ static void on_progress(struct host *h, const struct engine_load_progress *p) {
     progress_bar_update(&h->bar, p->bytes_done, p->bytes_total);
 }
 
+// Without a store that all stages see, streams move by prefill.
+static void serve_checkpoints(struct host *h, const char *fingerprint_text) {
+    const struct engine_info *info = engine_thread_info(h->engine);
+    struct state_part shards[GROUP_STAGES_MAX] = {{0, info->layer_first, info->layer_end, info->kv_bytes_per_token, 0}};
+    const char *store = checkpoint_store_id(h->store);
+    struct error why = {0};
+    uint32_t n = h->group ? leader_host_shards(h->group, store, shards, &why) : 1;
+    if (n == 0) log_warn("checkpoints_off", "reason=%s", error_text(&why));
+    checkpoints_serve(h->checkpoints, h->engine, fingerprint_text, shards, n);
+    worker_core_store(h->core, n > 0 ? store : "");
+}
+
 static void serve(struct host *h) {
     char text[FINGERPRINT_SIZE];
     float prefill, decode;
-    fingerprint(h, text);
+    worker_fingerprint(engine_thread_fingerprint(h->engine), h->settings->path, text);
     engine_thread_rates(h->engine, &prefill, &decode);
     const struct engine_info *info = engine_thread_info(h->engine);
     log_info("worker_ready",
              "model=%s fingerprint=%s load_ms=%lld kv_tokens=%" PRIu64 " context=%u prefill_tok_s=%.0f decode_tok_s=%.0f",
              h->settings->model, text, (long long)(clock_ms() - h->started_at), info->mem.kv_tokens, info->limits.context,
              (double)prefill, (double)decode);
-    if (h->checkpoints) checkpoints_serve(h->checkpoints, h->engine, text);
+    if (h->checkpoints) serve_checkpoints(h, text);
     worker_core_lone_step(h->core, engine_thread_lone_step_us(h->engine));
     worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
 }
@@ -213,7 +206,25 @@ static void on_group_waits(void *ctx, const char *reason) {
 }
 
 static void on_group_lost(void *ctx, const char *sentence) {
-    worker_core_suspended(((struct host *)ctx)->core, sentence, clock_ms());
+    struct host *h = ctx;
+    struct member members[GROUP_STAGES_MAX];
+    if (h->checkpoints) checkpoints_lost(h->checkpoints);
+    worker_core_suspended(h->core, sentence, clock_ms());
+    uint32_t n = leader_host_members(h->group, members);
+    worker_core_group(h->core, 0, n, members, clock_ms());
+}
+
+static void on_part_done(void *ctx, uint32_t stage, const struct group_part_done *done) {
+    struct host *h = ctx;
+    if (h->checkpoints) checkpoints_part_done(h->checkpoints, stage, done);
+}
+
+static void ask_for_part(void *ctx, uint32_t stage, enum group_kind kind, const struct group_part *part) {
+    leader_host_ask(((struct host *)ctx)->group, stage, kind, part);
+}
+
+static void on_member_noticed(void *ctx, uint32_t deadline_ms) {
+    worker_core_member_notice(((struct host *)ctx)->core, deadline_ms, clock_ms());
 }
 
 static err_id open_group(struct host *h, const struct engine_mem *mem, struct error *e) {
@@ -228,7 +239,9 @@ static err_id open_group(struct host *h, const struct engine_mem *mem, struct er
                                     .start = on_group_start,
                                     .up = on_group_up,
                                     .waits = on_group_waits,
-                                    .lost = on_group_lost};
+                                    .lost = on_group_lost,
+                                    .part_done = on_part_done,
+                                    .noticed = on_member_noticed};
     return leader_host_create(&o, &h->group, e);
 }
 
@@ -257,10 +270,11 @@ static void on_turn(uv_prepare_t *turn) {
     if (h->checkpoints) checkpoints_turn(h->checkpoints);
     ms_t now = clock_ms();
     uv_timer_start(&h->timer, on_timer, next > now ? (uint64_t)(next - now) : 1, 0);
+    if (h->group) leader_host_turn(h->group, h->core);
     bool noticed = worker_core_life(h->core) == LIFECYCLE_NOTICED; // by a signal, the admin socket or a router
     if (noticed && !h->noticed) log_notice(h);
-    h->noticed |= noticed;
-    if (noticed && worker_core_idle(h->core)) end(h, 0);
+    h->noticed = noticed;
+    if (noticed && worker_core_idle(h->core) && !worker_core_member_leaves(h->core)) end(h, 0);
 }
 
 static void notice(void *ctx, uint32_t deadline_ms) {
@@ -269,7 +283,7 @@ static void notice(void *ctx, uint32_t deadline_ms) {
 
 static void on_signal(uv_signal_t *handle, int number) {
     struct host *h = handle->data;
-    if (worker_core_life(h->core) == LIFECYCLE_NOTICED)
+    if (worker_core_life(h->core) == LIFECYCLE_NOTICED && !worker_core_member_leaves(h->core))
         end(h, 0); // asked twice: now
     else
         notice(h, h->settings->drain_deadline_ms);
@@ -398,20 +412,6 @@ static err_id start_engine(struct host *h, struct error *e) {
     return h->engine ? ERR_NONE : e->id;
 }
 
-static err_id open_store(struct host *h, struct error *e) {
-    const struct host_settings *s = h->settings;
-    if (s->checkpoint_dir == NULL || s->checkpoint_dir[0] == '\0') return ERR_NONE;
-    if (s->group.stages > 1) {
-        log_info("checkpoints_off", "reason=\"streams of a replica in several processes move by prefill\"");
-        return ERR_NONE;
-    }
-    struct checkpoint_store_options o = {.dir = s->checkpoint_dir,
-                                         .quota_bytes = s->config.spot.quota_bytes,
-                                         .age_max_ms = s->config.spot.max_age_ms,
-                                         .lease_ms = CHECKPOINT_LEASE_MS};
-    return checkpoint_store_open(&o, &h->store, e);
-}
-
 static err_id open_all(struct host *h, struct error *e) {
     struct engine_mem mem;
     TRY(worker_guard_create(&h->loop, h->settings, on_keys_changed, h, &h->guard, e));
@@ -419,7 +419,7 @@ static err_id open_all(struct host *h, struct error *e) {
     TRY(h->backend->mem_plan(&h->engine_opts, &mem, e));
     struct router_links_options links = {.loop = &h->loop, .routers = h->settings->routers, .guard = h->guard};
     h->links = router_links_create(&links);
-    TRY(open_store(h, e));
+    TRY(checkpoints_open_store(h->settings, &h->store, e));
     struct worker_core_options options;
     core_options(h, &mem, &options);
     struct sink sink = router_links_sink(h->links);
@@ -428,7 +428,8 @@ static err_id open_all(struct host *h, struct error *e) {
     if (h->store) hooks.checkpoint = hook_checkpoint, hooks.restore = hook_restore;
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
     if (h->store) {
-        struct checkpoints_options moves = {.loop = &h->loop, .store = h->store, .core = h->core};
+        struct checkpoints_options moves = {
+            .loop = &h->loop, .store = h->store, .core = h->core, .ask = ask_for_part, .ctx = h};
         h->text_source.checkpoints = h->checkpoints = checkpoints_create(&moves);
     }
     struct worker_http_options http = {.loop = &h->loop,

@@ -348,6 +348,27 @@ static void a_worker_suspended_in_its_last_minutes_ends_its_notice(void **state)
     world_destroy(w);
 }
 
+static void a_members_notice_ends_with_the_member_and_the_workers_own_does_not(void **state) {
+    for (int own = 0; own < 2; own++) {
+        struct world *w = plain();
+        uint32_t a = long_stream(w, 400);
+        world_ask(w, a, 1);
+        world_turns(w, 5);
+        worker_core_member_notice(w->core, 100, w->now);
+        assert_true(worker_core_life(w->core) == LIFECYCLE_NOTICED && worker_core_member_leaves(w->core));
+        if (own) worker_core_notice(w->core, 60000, w->now);
+        worker_core_suspended(w->core, "stage 1 of group g was lost", w->now);
+        fake_engine_empty(w->engine);
+        assert_int_equal(worker_core_life(w->core), own ? LIFECYCLE_NOTICED : LIFECYCLE_LOADING);
+        assert_false(worker_core_member_leaves(w->core));
+        fake_engine_epoch(w->engine, 0);
+        worker_core_ready_to_serve(w->core, "f1", 0, 0, w->now);
+        assert_int_equal(worker_core_life(w->core), own ? LIFECYCLE_NOTICED : LIFECYCLE_READY);
+        world_settle(w, 3000);
+        world_destroy(w);
+    }
+}
+
 static void a_silent_router_is_dead_and_its_streams_go_on(void **state) {
     struct world *w = plain();
     uint32_t a = long_stream(w, 40);
@@ -426,6 +447,7 @@ int main(void) {
         cmocka_unit_test(a_failed_engine_rejects_everything_and_is_not_called_again),
         cmocka_unit_test(a_suspended_worker_gives_its_streams_back_and_serves_again),
         cmocka_unit_test(a_worker_suspended_in_its_last_minutes_ends_its_notice),
+        cmocka_unit_test(a_members_notice_ends_with_the_member_and_the_workers_own_does_not),
         cmocka_unit_test(a_silent_router_is_dead_and_its_streams_go_on),
         cmocka_unit_test(a_router_that_restarted_behind_a_link_has_no_streams_there),
         cmocka_unit_test(time_that_goes_backwards_does_no_harm),
