@@ -60,7 +60,7 @@ class Event:
     token: int = 0
     offset: int = 0
     logprob: Optional[float] = None
-    top_logprobs: list = field(default_factory=list)
+    top_logprobs: list = field(default_factory=list)  # (token, logprob, its bytes)
     finish: Optional[str] = None
     usage: Optional[dict] = None
     replica: str = ""
@@ -455,7 +455,7 @@ class Client:
                 continue
             channel = records.channel[i] if records.channel else 0
             event = Event("token", s.choice, piece.decode(), CHANNEL.get(channel, "content"), token, s.count,
-                          records.logprob[i] if has else None, [(records.top_token[k], records.top_logprob[k]) for k in tops],
+                          records.logprob[i] if has else None, [(records.top_token[k], records.top_logprob[k], records.top_text[k] if records.top_text else b"") for k in tops],
                           replica=s.replica, router=s.router.name)
             own = s.records
             own.token.append(token)
@@ -467,6 +467,7 @@ class Client:
             own.top_count.append(n_top)
             own.top_token.extend(records.top_token[k] for k in tops)
             own.top_logprob.extend(records.top_logprob[k] for k in tops)
+            own.top_text.extend(records.top_text[k] if records.top_text else b"" for k in tops)
             s.count += 1
             s.placements, s.refused = 0, set()
             s.call.news.put(event)
