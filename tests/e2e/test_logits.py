@@ -206,6 +206,23 @@ def test_fp8_stays_bytes_and_has_the_bits_of_the_values_that_it_means(tmp_path):
     refused("--numeric takes", "logits", "--model", str(plain), "--tokens", "1", "--numeric", "fp4")
 
 
+def test_logits_after_every_token_are_those_of_each_prompt(tmp_path):
+    rng = np.random.default_rng(12)
+    c = random_config("DeepseekV2ForCausalLM", rng)
+    write_model(tmp_path, c, rng, "BF16")
+    tokens = rng.integers(0, c["vocab_size"], 150)
+    ids = lambda n: ",".join(map(str, tokens[:n]))
+    every = run("logits", "--model", str(tmp_path), "--tokens", ids(150), "--top", str(c["vocab_size"]), "--all")
+    assert every.returncode == 0, every.stderr
+    lines, want = [json.loads(line) for line in every.stdout.splitlines()], Reference(str(tmp_path)).logits(tokens)
+    assert [line["position"] for line in lines] == list(range(150))
+    for line, exact in zip(lines, want):
+        for token, logit in line["next_top"]:
+            assert abs(logit - exact[token]) <= BOUND * np.abs(exact).max()
+    one = run("logits", "--model", str(tmp_path), "--tokens", ids(101), "--top", str(c["vocab_size"]))
+    assert json.loads(one.stdout)["next_top"] == lines[100]["next_top"]
+
+
 def test_no_instruction_set_changes_a_bit(tmp_path):
     rng = np.random.default_rng(11)
     ran = set()

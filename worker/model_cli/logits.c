@@ -9,7 +9,8 @@
 struct logits_options {
     struct runner_options run;
     const char *tokens;
-    uint32_t top;
+    uint32_t top, vocab;
+    bool all;
 };
 
 static enum flags_next parse(int argc, char **argv, struct logits_options *o) {
@@ -33,6 +34,10 @@ static enum flags_next parse(int argc, char **argv, struct logits_options *o) {
          .help = "how many to print",
          .min = 1,
          .max = 1 << 22},
+        {.name = "all",
+         .kind = FLAG_BOOL,
+         .target = &o->all,
+         .help = "after every token of the prompt: a line for each, with its \"position\""},
         RUNNER_QUANT_FLAG(&o->run.quant),
         RUNNER_ISA_FLAG(&o->run.isa),
         RUNNER_NUMERIC_FLAG(&o->run.numeric),
@@ -76,28 +81,44 @@ static int by_logit(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static void print_top(const float *logits, uint32_t vocab, uint32_t top) {
+// before: what the line begins with.
+static void print_top(const char *before, const float *logits, uint32_t vocab, uint32_t top) {
     struct ranked *r = xmalloc(vocab * sizeof *r);
     for (uint32_t i = 0; i < vocab; i++) r[i] = (struct ranked){logits[i], i};
     qsort(r, vocab, sizeof *r, by_logit);
-    printf("{\"next_top\":[");
+    printf("{%s\"next_top\":[", before);
     for (uint32_t i = 0; i < top && i < vocab; i++) printf("%s[%u,%.9g]", i > 0 ? "," : "", r[i].id, (double)r[i].logit);
     printf("]}\n");
     free(r);
 }
 
-static err_id run(const struct logits_options *o, const uint32_t *tokens, uint32_t n, struct error *e) {
+static void print_step(void *context, uint32_t first, uint32_t count, const float *logits) {
+    const struct logits_options *o = context;
+    for (uint32_t i = 0; i < count; i++) {
+        char before[48];
+        snprintf(before, sizeof before, "\"position\":%u,", first + i);
+        print_top(before, logits + (size_t)i * o->vocab, o->vocab, o->top);
+    }
+}
+
+static err_id run(struct logits_options *o, const uint32_t *tokens, uint32_t n, struct error *e) {
     struct runner r;
     struct engine_result result;
     struct sampling_params greedy;
     sampling_params_default(&greedy);
     greedy.temperature = 0;
     TRY(runner_open(&r, &o->run, n, e));
+    o->vocab = r.info->limits.vocab;
+    if (o->all) {
+        err_id all = runner_prompt_all(&r, tokens, n, print_step, o, e);
+        runner_close(&r);
+        return all;
+    }
     err_id id = runner_prompt(&r, tokens, n, &greedy, &result, e);
     if (id == ERR_NONE && result.rows[0].logits == NULL) {
         id = error_set(e, ERR_UNSUPPORTED, "the device \"%.40s\" gives no logits", o->run.device);
     }
-    if (id == ERR_NONE) print_top(result.rows[0].logits, r.info->limits.vocab, o->top);
+    if (id == ERR_NONE) print_top("", result.rows[0].logits, o->vocab, o->top);
     runner_close(&r);
     return id;
 }

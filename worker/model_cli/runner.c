@@ -76,12 +76,12 @@ void runner_close(struct runner *r) {
 }
 
 // tokens NULL: one row of one token from the device. end: positions after the step.
-static err_id run(struct runner *r, const uint32_t *tokens, uint32_t n, uint32_t pos, bool sample,
+static err_id run(struct runner *r, const uint32_t *tokens, uint32_t n, uint32_t pos, enum plan_logits logits,
                   struct engine_result *result, struct error *e) {
     struct plan_builder b;
     plan_builder_init(&b, r->buffer, &r->info->limits.caps, ++r->step);
     struct plan_row row = {.q_len = n, .pos = pos, .token_off = PLAN_TOKEN_DEVICE, .adapter = PLAN_NO_ADAPTER};
-    row.logits = sample ? PLAN_LOGITS_LAST : PLAN_LOGITS_NONE;
+    row.logits = logits;
     bool fits = tokens == NULL || plan_builder_tokens(&b, tokens, n, &row.token_off);
     uint32_t end = pos == PLAN_POS_DEVICE ? r->info->limits.context : pos + n;
     for (; fits && r->mapped * r->info->limits.block_tokens < end; r->mapped++) {
@@ -107,13 +107,31 @@ err_id runner_prompt(struct runner *r, const uint32_t *tokens, uint32_t n, const
     TRY(r->engine->ops->slot_open(r->engine, 0, &p, e));
     for (uint32_t at = 0; at < n; at += r->chunk) {
         uint32_t size = n - at < r->chunk ? n - at : r->chunk;
-        TRY(run(r, tokens + at, size, at, at + size == n, result, e));
+        TRY(run(r, tokens + at, size, at, at + size == n ? PLAN_LOGITS_LAST : PLAN_LOGITS_NONE, result, e));
+    }
+    return ERR_NONE;
+}
+
+err_id runner_prompt_all(struct runner *r, const uint32_t *tokens, uint32_t n, runner_logits_fn *fn, void *context,
+                         struct error *e) {
+    struct engine_slot_params p = {.tokens = tokens, .n_tokens = n, .n_prompt = n};
+    struct engine_result result;
+    sampling_params_default(&p.sampling);
+    if (!(r->info->modes >> PLAN_LOGITS_ALL & 1))
+        return error_set(e, ERR_UNSUPPORTED, "this device gives no logits after every token");
+    TRY(r->engine->ops->slot_open(r->engine, 0, &p, e));
+    uint32_t chunk = r->chunk < r->info->logits ? r->chunk : r->info->logits;
+    for (uint32_t at = 0; at < n; at += chunk) {
+        uint32_t size = n - at < chunk ? n - at : chunk;
+        TRY(run(r, tokens + at, size, at, PLAN_LOGITS_ALL, &result, e));
+        if (result.rows[0].logits == NULL) return error_set(e, ERR_UNSUPPORTED, "this device gives no logits");
+        fn(context, at, size, result.rows[0].logits);
     }
     return ERR_NONE;
 }
 
 err_id runner_next(struct runner *r, struct engine_result *result, struct error *e) {
-    return run(r, NULL, 1, PLAN_POS_DEVICE, true, result, e);
+    return run(r, NULL, 1, PLAN_POS_DEVICE, PLAN_LOGITS_LAST, result, e);
 }
 
 err_id runner_parse_tokens(const char *text, uint32_t **tokens, uint32_t *n, struct error *e) {

@@ -27,6 +27,10 @@ void runner_close(struct runner *r);
 // Opens slot 0 with the prompt and runs it; *result is its last step's, valid until the next step.
 err_id runner_prompt(struct runner *r, const uint32_t *tokens, uint32_t n, const struct sampling_params *sampling,
                      struct engine_result *result, struct error *e);
+// As runner_prompt, but with logits after every token: fn gets those of each step, [count][vocab], from position first on.
+typedef void runner_logits_fn(void *context, uint32_t first, uint32_t count, const float *logits);
+err_id runner_prompt_all(struct runner *r, const uint32_t *tokens, uint32_t n, runner_logits_fn *fn, void *context,
+                         struct error *e);
 // One more token, from the one that was sampled last.
 err_id runner_next(struct runner *r, struct engine_result *result, struct error *e);
 
