@@ -63,13 +63,17 @@ static void let_go(struct worker_core *core) {
         answer_drop(core, s);
 }
 
-void core_leave(struct worker_core *core) {
-    let_go(core);
-    if (core->life == LIFECYCLE_FAILED) return;
+static void plan_steps(struct worker_core *core) {
     if (core_odd(core, WORKER_ODD_IDLE)) return;
     if (core_odd(core, WORKER_ODD_PREEMPT)) scheduler_preempt_one(&core->scheduler);
     core->scheduler.tiny_chunks = core_odd(core, WORKER_ODD_CHUNK);
     if (scheduler_plan(&core->scheduler, core->now) > 0) status_age(core, STATUS_LOAD);
+}
+
+void core_leave(struct worker_core *core) {
+    let_go(core);
+    if (core->life == LIFECYCLE_FAILED) return;
+    plan_steps(core);
     if (core->scheduler.waiting.n != core->waiting_told) status_touch(core, STATUS_LOAD);
     core->waiting_told = core->scheduler.waiting.n;
 }
