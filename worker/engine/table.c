@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "worker/engine/cpu/cpu.h"
 #include "worker/engine/cpu/kernels.h"
+#include "worker/engine/cuda/loader.h"
 #include "worker/engine/mock/mock.h"
 
 static const struct backend *const backends[] = {&cpu_backend, &mock_backend};
@@ -13,10 +14,11 @@ err_id backend_find(const char *name, const struct backend **backend, struct err
         *backend = backends[i];
         return ERR_NONE;
     }
+    if (strcmp(name, "cuda") == 0) return cuda_backend_find(backend, e);
     return error_set(e, ERR_NOT_FOUND, "there is no device \"%.40s\" in this program; there are %s", name, backend_names());
 }
 
-const char *backend_names(void) { return "cpu, mock"; }
+const char *backend_names(void) { return "cpu, cuda, mock"; }
 
 err_id engine_isa_parse(const char *text, uint32_t *isa, struct error *e) {
     for (*isa = 0; *isa < ISA_COUNT; ++*isa) {
