@@ -23,6 +23,8 @@ void detokenizer_show(struct detokenizer *d, uint32_t id) {
 
 static bool is_skipped(const struct detokenizer *d, uint32_t id) {
     if (!d->skip_special || !tokenizer_is_special(d->tokenizer, id)) return false;
+    // The reference asks by the token's normalised spelling, which is not the special one's.
+    if (vocab_string(&d->tokenizer->forms, id).data != NULL) return false;
     for (uint32_t i = 0; i < d->n_shown; i++) {
         if (d->shown[i] == id) return false;
     }

@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "worker/text/byte_level.h"
 #include "worker/text/unicode.h"
+#include "worker/text/unicode_reference.h"
 #include "worker/text/utf8.h"
 
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static bool is_normalised(enum normalizer_kind kind, const char *s, size_t n) {
     return true;
 }
 
-static void unicode_form(enum normalizer_kind kind, const char *s, size_t n, struct buf *out) {
+static void unicode_form_between(enum normalizer_kind kind, const char *s, size_t n, struct buf *out) {
     static const utf8proc_option_t options[] = {
         [NORMALIZER_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
         [NORMALIZER_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
@@ -56,6 +57,21 @@ static void unicode_form(enum normalizer_kind kind, const char *s, size_t n, str
         buf_append(out, s, n);
     }
     free(form);
+}
+
+static void unicode_form(enum normalizer_kind kind, const char *s, size_t n, struct buf *out) {
+    size_t done = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t cp;
+        size_t len = utf8_next(s + i, n - i, &cp);
+        if (unicode_reference_is_inert(cp)) {
+            unicode_form_between(kind, s + done, i - done, out);
+            buf_append(out, s + i, len);
+            done = i + len;
+        }
+        i += len;
+    }
+    unicode_form_between(kind, s + done, n - done, out);
 }
 
 static void lowercase(const char *s, size_t n, struct buf *out) {
@@ -104,7 +120,7 @@ static void strip_accents(const char *s, size_t n, struct buf *out) {
     for (size_t i = 0; i < n;) {
         uint32_t cp;
         size_t len = utf8_next(s + i, n - i, &cp);
-        if (cp < 0x80 || unicode_category(cp)[0] != 'M') buf_append(out, s + i, len);
+        if (cp < 0x80 || !unicode_reference_is_mark(cp)) buf_append(out, s + i, len);
         i += len;
     }
 }

@@ -119,7 +119,8 @@ static err_id property(struct translator *t, bool negated, struct set *out) {
 }
 
 // \s \S \d \D \w \W \h \H: White_Space without PCRE2's U+180E; \w as UTS 18 has it; \h is a hexadecimal digit.
-static void shorthand(const struct translator *t, char letter, struct set *out) {
+// Outside brackets Oniguruma takes Latin-1's superscript digits and fractions for parts of words, inside it doesn't.
+static void shorthand(const struct translator *t, char letter, bool in_class, struct set *out) {
     bool negated = letter < 'a';
     struct buf items = {0};
     switch (letter | 0x20) {
@@ -139,6 +140,7 @@ static void shorthand(const struct translator *t, char letter, struct set *out) 
         append_category(t, &items, "Nl");
         append_category(t, &items, "Pc");
         buf_str(&items, "\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}");
+        if (!in_class) buf_str(&items, "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}");
     }
     set_add(out, items.data, negated);
     buf_free(&items);
@@ -255,7 +257,7 @@ static err_id class_item(struct translator *t, struct set *out, uint32_t *cp, bo
     char c = *t->p++;
     if (c == 'p' || c == 'P') return property(t, c == 'P', out);
     if (strchr("sSdDwWhH", c) == NULL) return refuse(t, "this escape in a class");
-    shorthand(t, c, out);
+    shorthand(t, c, true, out);
     return ERR_NONE;
 }
 
@@ -338,6 +340,12 @@ static err_id bracket(struct translator *t, struct set *out) {
 
 // ---- outside brackets ----
 
+// \b and \B by the same idea of a word as \w, which PCRE2's own differs from.
+static void word_border(const char *word, bool border, struct buf *out) {
+    buf_printf(out, "(?:(?<=[%s])(?%c[%s])|(?<![%s])(?%c[%s]))", word, border ? '!' : '=', word, word, border ? '=' : '!',
+               word);
+}
+
 static err_id outer_escape(struct translator *t, struct buf *out) {
     if (++t->p == t->end) return refuse(t, "a backslash at the end");
     uint32_t cp;
@@ -348,16 +356,22 @@ static err_id outer_escape(struct translator *t, struct buf *out) {
         return ERR_NONE;
     }
     char c = *t->p++;
-    if (strchr("AzZbBGRX123456789", c) != NULL) {
+    if (strchr("AzZGRX123456789", c) != NULL) {
         buf_printf(out, "\\%c", c);
         return ERR_NONE;
     }
     struct set s = {0};
+    if (c == 'b' || c == 'B') {
+        shorthand(t, 'w', false, &s);
+        word_border(s.items.data, c == 'b', out);
+        set_free(&s);
+        return ERR_NONE;
+    }
     err_id id = ERR_NONE;
     if (c == 'p' || c == 'P') {
         id = property(t, c == 'P', &s);
     } else if (strchr("sSdDwWhH", c) != NULL) {
-        shorthand(t, c, &s);
+        shorthand(t, c, false, &s);
     } else {
         id = refuse(t, "this escape");
     }

@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "worker/text/byte_level.h"
 #include "worker/text/unicode.h"
+#include "worker/text/unicode_reference.h"
 #include "worker/text/utf8.h"
 
 #include <stdlib.h>
@@ -145,7 +146,7 @@ static bool is_match(const struct pretokenizer_step *step, uint32_t cp) {
     case PRETOKENIZER_DIGITS:
         return unicode_is_numeric(cp);
     case PRETOKENIZER_PUNCTUATION:
-        return unicode_is_punctuation(cp);
+        return unicode_reference_is_punctuation(cp);
     case PRETOKENIZER_WHITESPACE_SPLIT:
         return unicode_is_space(cp);
     default:

@@ -101,12 +101,6 @@ bool unicode_is_numeric(uint32_t cp) {
     return unicode_17 || unicode_category(cp)[0] == 'N';
 }
 
-bool unicode_is_punctuation(uint32_t cp) {
-    if (cp < 0x80)
-        return (cp > ' ' && cp < '0') || (cp > '9' && cp < 'A') || (cp > 'Z' && cp < 'a') || (cp > 'z' && cp < 0x7F);
-    return unicode_category(cp)[0] == 'P';
-}
-
 bool unicode_is_space(uint32_t cp) {
     return (cp >= 0x09 && cp <= 0x0D) || cp == ' ' || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
            (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;

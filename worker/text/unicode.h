@@ -22,8 +22,6 @@ bool unicode_has_new(const char *s, size_t n);
 // General category as two letters ("Lu", "Cn").
 const char *unicode_category(uint32_t cp);
 bool unicode_is_numeric(uint32_t cp); // N* of Unicode 17
-// P*, and ASCII's symbols. (The reference's own list for this is Unicode 8's and lacks some 100 marks of rare scripts.)
-bool unicode_is_punctuation(uint32_t cp);
 bool unicode_is_space(uint32_t cp);     // White_Space
 bool unicode_is_word(uint32_t cp);      // Alphabetic, M*, Nd, Pc, Join_Control: \w in Rust's regular expressions
 bool unicode_is_printable(uint32_t cp); // as Python's str.isprintable
