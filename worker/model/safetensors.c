@@ -80,7 +80,7 @@ static int by_data(const void *a, const void *b) {
 
 // The file's tensors must cover its data without overlap or hole.
 static err_id check_cover(const struct mapped *f, uint64_t data_off, struct tensor *t, uint64_t n, struct error *e) {
-    qsort(t, n, sizeof *t, by_data);
+    if (n > 0) qsort(t, n, sizeof *t, by_data);
     const uint8_t *at = f->bytes + data_off;
     for (uint64_t i = 0; i < n; i++) {
         if (t[i].data < at) return bad_tensor(f->name, t[i].name, "overlaps another", e);
@@ -106,7 +106,8 @@ static err_id read_tensors(struct tensor_set *set, const struct mapped *f, uint6
         }
         TRY(read_tensor(o, f, data_off, tensor_set_add(set, name), e));
     }
-    return check_cover(f, data_off, set->tensors + first, set->n_tensors - first, e);
+    struct tensor *own = set->tensors != NULL ? set->tensors + first : NULL;
+    return check_cover(f, data_off, own, set->n_tensors - first, e);
 }
 
 static err_id read_header(struct tensor_set *set, const struct mapped *f, struct error *e) {

@@ -8,6 +8,7 @@ const char *const isa_names[ISA_COUNT] = {[ISA_BEST] = "best",
                                           [ISA_AVX512_BF16] = "avx512-bf16"};
 
 #ifdef __x86_64__
+#include <cpuid.h>
 #include <immintrin.h>
 
 // Flush to zero (bit 15), denormals are zero (bit 6), exceptions masked, round to nearest.
@@ -18,8 +19,14 @@ uint32_t kernels_enter(void) {
 }
 void kernels_leave(uint32_t before) { _mm_setcsr(before); }
 
+// __builtin_cpu_supports doesn't know it in every compiler.
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static bool has(enum isa isa) {
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
     if (isa == ISA_AVX2) return avx2;
     if (isa == ISA_AVX512) return avx512;
