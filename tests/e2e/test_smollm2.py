@@ -8,11 +8,12 @@ import subprocess
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several that wait for each other are slow on a busy machine
 
+import llama_numpy
 import numpy as np
 import pytest
 from cluster import Cluster, stream, wait_for
 from gguf_model import File, smollm2_path
-from reference import Reference
+from smollm2_prompts import PROMPTS
 from text_tools import SHOAL_MODEL, decode, encode, run_lines
 
 PATH = smollm2_path()
@@ -22,12 +23,6 @@ if PATH is None:
 
 BOUND = 2e-3  # of max |difference| / max |logit|
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-PROMPTS = [
-    "The capital of France is", "Once upon a time", "def fibonacci(n):\n", "1, 2, 3, 4, 5,", "Water boils at", "\u00c9t\u00e9 comme hiver,",
-    "The quick brown fox jumps over the", "In 1969, humans first", "SELECT name FROM", "Dear Sir or Madam,", "To be, or not to be,",
-    "H2O is the chemical formula of", "\u4eca\u65e5\u306f", "Roses are red,\nviolets are", "The opposite of hot is", "import numpy as", "E = mc",
-    "Monday, Tuesday, Wednesday,", "A dog has four", "<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n",
-]
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +40,39 @@ def logits(tokens, *options):
     return out
 
 
-def test_logits_are_those_of_the_dequantised_weights(file):
-    reference = Reference(config=file.config(), tensors=file.tensors())
-    for prompt, tokens in zip(PROMPTS, encode(PATH, PROMPTS)):
-        want, got = reference.logits(tokens, last=1)[-1], logits(tokens)
-        error = np.abs(got - want).max() / np.abs(want).max()
-        assert error <= BOUND, (prompt, error)
-        order, margin = np.argsort(-want), 2 * BOUND * np.abs(want).max()
+@pytest.fixture(scope="module")
+def recorded():
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "smollm2.json")) as f:
+        return json.load(f)
+
+
+@pytest.fixture(scope="module")
+def references(file, recorded):
+    """Logits after each token of each prompt, in float64."""
+    config, tensors = file.config(), file.tensors()
+    return [llama_numpy.logits(config, tensors, r["tokens"]) for r in recorded]
+
+
+def test_the_reference_is_transformers_to_rounding(recorded, references):
+    assert [r["prompt"] for r in recorded] == PROMPTS
+    for r, logits in zip(recorded, references):
+        assert logits.argmax(-1).tolist() == r["argmax"], r["prompt"]
+        assert abs(np.abs(logits[-1]).max() - r["max"]) <= 1e-6 * r["max"]
+        for token, logit in r["top"]:
+            assert abs(logits[-1][token] - logit) <= 1e-6 * r["max"], (r["prompt"], token)
+
+
+def test_logits_are_those_of_the_dequantised_weights(recorded, references):
+    for r, reference in zip(recorded, references):
+        assert encode(PATH, [r["prompt"]])[0] == r["tokens"]
+        want, got = reference[-1], logits(r["tokens"])
+        size = np.abs(want).max()
+        error = np.abs(got - want).max() / size
+        assert error <= BOUND, (r["prompt"], error)
+        order, margin, ours = np.argsort(-want), 2 * BOUND * size, np.argsort(-got)
         for rank in range(5):
             if want[order[rank]] - want[order[rank + 1]] > margin and (rank == 0 or want[order[rank - 1]] - want[order[rank]] > margin):
-                assert np.argsort(-got)[rank] == order[rank], prompt
+                assert ours[rank] == order[rank], r["prompt"]
 
 
 def test_bits_do_not_depend_on_chunks_and_threads(file):
