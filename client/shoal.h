@@ -109,10 +109,10 @@ enum shoal_event_kind {
 };
 
 enum shoal_channel { SHOAL_CONTENT = 0, SHOAL_REASONING = 1, SHOAL_TOOL_CALL = 2 };
-
 struct shoal_top_logprob {
     uint32_t token;
     float logprob;
+    uint8_t text_len, text[27]; // the token's bytes, cut off there: may be part of a UTF-8 sequence; 0: not told
 };
 
 struct shoal_event {

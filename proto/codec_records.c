@@ -9,7 +9,7 @@
 struct extent {
     size_t text, tops;
     uint32_t logprobs;
-    bool channels, texts;
+    bool channels, texts, top_texts;
 };
 
 static struct extent measure(const struct records *records) {
@@ -21,6 +21,7 @@ static struct extent measure(const struct records *records) {
         x.logprobs += r.has_logprob;
         x.channels |= r.channel != 0;
         x.texts |= r.text_len != 0;
+        for (uint32_t k = 0; k < r.n_top; k++) x.top_texts |= r.top[k].text_len > 0;
     }
     return x;
 }
@@ -39,11 +40,28 @@ static void allocate_columns(struct codec_arena *a, const struct extent *x, uint
     out->logprob = (float *)column(a, x->logprobs > 0, n, &out->n_logprob);
     out->top_token = column(a, x->tops > 0, (uint32_t)x->tops, &out->n_top_token);
     out->top_logprob = (float *)column(a, x->tops > 0, (uint32_t)x->tops, &out->n_top_logprob);
+    if (x->top_texts) {
+        out->n_top_text = x->tops;
+        out->top_text = enc_alloc(a, x->tops * sizeof *out->top_text);
+    }
     if (x->logprobs > 0 && x->logprobs < n) {
         out->n_has_logprob = n;
         out->has_logprob = enc_alloc(a, n * sizeof *out->has_logprob);
     }
     out->text = (ProtobufCBinaryData){.len = x->text, .data = x->text > 0 ? enc_alloc(a, x->text) : NULL};
+}
+
+// The texts are copied: a record of an array may live on the caller's stack.
+static void enc_tops(struct codec_arena *a, const struct record *r, size_t at, Shoal__Records *out) {
+    for (uint32_t k = 0; k < r->n_top; k++) {
+        const struct top_logprob *top = &r->top[k];
+        out->top_token[at + k] = top->token;
+        out->top_logprob[at + k] = top->logprob;
+        if (out->top_text == NULL) continue;
+        uint8_t *text = top->text_len > 0 ? enc_alloc(a, top->text_len) : NULL;
+        if (text) memcpy(text, top->text, top->text_len);
+        out->top_text[at + k] = (ProtobufCBinaryData){.len = top->text_len, .data = text};
+    }
 }
 
 Shoal__Records *enc_records(struct codec_arena *a, const struct records *records) {
@@ -62,10 +80,7 @@ Shoal__Records *enc_records(struct codec_arena *a, const struct records *records
         if (out->has_logprob) out->has_logprob[i] = r.has_logprob;
         if (out->top_count) out->top_count[i] = r.n_top;
         if (r.text_len > 0) memcpy(out->text.data + text, r.text, r.text_len);
-        for (uint32_t k = 0; k < r.n_top; k++) {
-            out->top_token[top + k] = r.top[k].token;
-            out->top_logprob[top + k] = r.top[k].logprob;
-        }
+        enc_tops(a, &r, top, out);
         text += r.text_len;
         top += r.n_top;
     }
@@ -90,6 +105,7 @@ static err_id check_columns(const Shoal__Records *from, uint32_t max, struct err
     if (from->n_top_token != from->n_top_logprob)
         return error_set(e, ERR_PROTOCOL, "records.top_token has %zu entries and records.top_logprob %zu", from->n_top_token,
                          from->n_top_logprob);
+    TRY(column_fits(from->n_top_text, from->n_top_token, "top_text", e));
     if (from->n_has_logprob > 0 && from->n_logprob == 0)
         return error_set(e, ERR_PROTOCOL, "records.has_logprob is there and records.logprob is not");
     if (utf8_prefix(from->text.data, from->text.len) != from->text.len)
@@ -142,6 +158,13 @@ static err_id read_tops(const Shoal__Records *from, struct codec_arena *a, struc
     for (size_t i = 0; i < from->n_top_token; i++) {
         tops[i] = (struct top_logprob){.token = from->top_token[i], .logprob = from->top_logprob[i]};
         if (tops[i].logprob != tops[i].logprob) return error_set(e, ERR_PROTOCOL, "records.top_logprob is not a number");
+        const ProtobufCBinaryData *text = from->n_top_text ? &from->top_text[i] : NULL;
+        if (text == NULL || text->len == 0) continue;
+        if (text->len > TOP_TEXT_MAX)
+            return error_set(e, ERR_PROTOCOL, "records.top_text has %zu bytes; at most %d are allowed", text->len,
+                             TOP_TEXT_MAX);
+        tops[i].text_len = (uint8_t)text->len;
+        memcpy(tops[i].text, text->data, text->len);
     }
     *out = tops;
     return ERR_NONE;

@@ -6,9 +6,13 @@
 
 enum channel { CHANNEL_CONTENT = 0, CHANNEL_REASONING = 1, CHANNEL_TOOL = 2 };
 
+enum { TOP_TEXT_MAX = 27 };
+
 struct top_logprob {
     uint32_t token;
     float logprob;
+    uint8_t text_len;        // 0: not told
+    char text[TOP_TEXT_MAX]; // the token's bytes, cut off there; may be part of a UTF-8 sequence
 };
 
 // A view: text and top point into the log's arena (or a decoded frame) and live until the log next changes.

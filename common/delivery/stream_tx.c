@@ -31,7 +31,7 @@ static uint32_t span(const struct record_log *log, uint32_t from, uint32_t count
     uint32_t n = 0;
     while (from + n < count && n < RECORDS_PER_FRAME) {
         struct record r = record_log_get(log, from + n);
-        bytes += 32 + r.text_len + r.n_top * 12u;
+        bytes += 32 + r.text_len + r.n_top * (12u + TOP_TEXT_MAX + 2u);
         if (n > 0 && bytes > RECORD_BYTES_PER_FRAME) break;
         n++;
     }

@@ -112,7 +112,14 @@ static void append_bytes_of(struct buf *out, const char *text, uint32_t len) {
     buf_char(out, ']');
 }
 
-// Top tokens are named by id: their text isn't known to the router.
+// A likely token's name: its text, or, where the worker didn't tell it, its id.
+static void append_top_name(struct buf *out, const struct top_logprob *top) {
+    if (top->text_len > 0)
+        json_append_string(out, top->text, top->text_len);
+    else
+        buf_printf(out, "\"token_id:%u\"", top->token);
+}
+
 static void append_chat_logprob(struct buf *out, const struct record *r) {
     buf_str(out, "{\"token\":");
     json_append_string(out, r->text, r->text_len);
@@ -122,9 +129,13 @@ static void append_chat_logprob(struct buf *out, const struct record *r) {
     append_bytes_of(out, r->text, r->text_len);
     buf_str(out, ",\"top_logprobs\":[");
     for (uint32_t i = 0; i < r->n_top; i++) {
-        buf_printf(out, "%s{\"token\":\"token_id:%u\",\"logprob\":", i ? "," : "", r->top[i].token);
+        buf_str(out, i ? ",{\"token\":" : "{\"token\":");
+        append_top_name(out, &r->top[i]);
+        buf_str(out, ",\"logprob\":");
         append_number(out, r->top[i].logprob);
-        buf_str(out, ",\"bytes\":null}");
+        buf_str(out, ",\"bytes\":");
+        append_bytes_of(out, r->top[i].text, r->top[i].text_len);
+        buf_char(out, '}');
     }
     buf_str(out, "]}");
 }
@@ -142,24 +153,37 @@ static void append_chat_logprobs(struct buf *out, const struct record_log *log, 
     buf_str(out, "],\"refusal\":null}");
 }
 
+static size_t characters(struct record r) {
+    size_t n = 0;
+    for (uint32_t i = 0; i < r.text_len; i++) n += ((unsigned char)r.text[i] & 0xC0) != 0x80;
+    return n;
+}
+
 static void append_completion_logprobs(struct buf *out, const struct record_log *log, uint32_t from, uint32_t to) {
-    struct buf tokens = {0}, values = {0}, tops = {0};
+    struct buf tokens = {0}, values = {0}, tops = {0}, offsets = {0};
+    size_t offset = 0;
+    for (uint32_t i = 0; i < from; i++) offset += characters(record_log_get(log, i));
     for (uint32_t i = from; i < to; i++) {
         struct record r = record_log_get(log, i);
         const char *comma = i > from ? "," : "";
         buf_str(&tokens, comma), buf_str(&values, comma), buf_str(&tops, comma);
         json_append_string(&tokens, r.text, r.text_len);
+        buf_printf(&offsets, "%s%zu", comma, offset);
+        offset += characters(r);
         append_number(&values, r.logprob);
         buf_char(&tops, '{');
         for (uint32_t t = 0; t < r.n_top; t++) {
-            buf_printf(&tops, "%s\"token_id:%u\":", t ? "," : "", r.top[t].token);
+            buf_str(&tops, t ? "," : "");
+            append_top_name(&tops, &r.top[t]);
+            buf_char(&tops, ':');
             append_number(&tops, r.top[t].logprob);
         }
         buf_char(&tops, '}');
     }
-    buf_printf(out, "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[]}",
-               tokens.len ? tokens.data : "", values.len ? values.data : "", tops.len ? tops.data : "");
-    buf_free(&tokens), buf_free(&values), buf_free(&tops);
+    buf_printf(out, "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[%s]}",
+               tokens.len ? tokens.data : "", values.len ? values.data : "", tops.len ? tops.data : "",
+               offsets.len ? offsets.data : "");
+    buf_free(&tokens), buf_free(&values), buf_free(&tops), buf_free(&offsets);
 }
 
 static void append_logprobs(struct buf *out, const struct openai_answer *a, const struct record_log *log, uint32_t from,

@@ -232,6 +232,21 @@ def test_bad_words_of_one_token_are_not_said(router):
     ask(router, "/v1/completions", {"model": "tiny", "prompt": "x", "bad_words": ["supercalifragilistic"]}, 400)
 
 
+def test_likely_tokens_are_named_in_both_forms(router):
+    answer = ask(router, "/v1/chat/completions", chat("What is 20 + 22?", logprobs=True, top_logprobs=3))[0]
+    content = answer["choices"][0]["logprobs"]["content"]
+    assert content and "".join(c["token"] for c in content) == answer["choices"][0]["message"]["content"]
+    for c in content:
+        tops = c["top_logprobs"]
+        assert len(tops) == 3 and tops[0]["logprob"] >= tops[1]["logprob"] and all(bytes(t["bytes"]) for t in tops)
+        assert c["token"] == "" or tops[0]["token"] == c["token"], c
+    tokens = ask(router, "/v1/completions", {"model": "tiny", "prompt": "1, 2, 3, 4,", "max_tokens": 4, "temperature": 0, "logprobs": 2})[0]
+    logprobs = tokens["choices"][0]["logprobs"]
+    assert len(logprobs["tokens"]) == len(logprobs["token_logprobs"]) == len(logprobs["text_offset"]) == 4
+    assert all(len(t) == 2 and max(t, key=t.get) == name for t, name in zip(logprobs["top_logprobs"], logprobs["tokens"]))
+    assert [tokens["choices"][0]["text"][o:].startswith(t) for o, t in zip(logprobs["text_offset"], logprobs["tokens"])] == [True] * 4
+
+
 # ---- DeepSeek's dialect
 
 

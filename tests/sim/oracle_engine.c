@@ -132,8 +132,8 @@ void oracle_recorded(struct oracle *o, struct instance *i, uint32_t index, uint3
     out->text_len = MARK_LEN;
     out->channel = token & 64 ? CHANNEL_REASONING : CHANNEL_CONTENT;
     out->n_top = token % 37 == 0 ? 2 : 0;
-    i->top[0] = (struct top_logprob){token, out->logprob};
-    i->top[1] = (struct top_logprob){token + 1, out->logprob - 1};
+    i->top[0] = (struct top_logprob){.token = token, .logprob = out->logprob};
+    i->top[1] = (struct top_logprob){.token = token + 1, .logprob = out->logprob - 1};
     out->top = i->top;
 }
 

@@ -187,7 +187,7 @@ static void take_row(struct engine_step_token *out, const struct engine_row_resu
     out->logprob = token->logprob;
     out->n_top = token->n_top;
     for (uint32_t i = 0; i < token->n_top; i++)
-        out->top[i] = (struct top_logprob){token->top[i].token, token->top[i].logprob};
+        out->top[i] = (struct top_logprob){.token = token->top[i].token, .logprob = token->top[i].logprob};
 }
 
 // Waits for the oldest step; its sampling rows are those with a token or a numeric error.

@@ -18,6 +18,7 @@ struct stream_text {
     uint32_t stop_tokens[STOP_TOKENS_MAX + EOS_IDS_MAX];
     uint32_t min_tokens;
     bool logprobs;
+    struct top_logprob tops[TOP_LOGPROBS_MAX]; // of the last record
     struct buf tail;
     struct checkpoint_found *found; // NULL: no checkpoint was named
 };
@@ -303,6 +304,19 @@ const struct sampling_params *stream_text_sampling(const struct stream_text *t) 
 
 const struct checkpoint_found *stream_text_checkpoint(const struct stream_text *t) { return t->found; }
 
+// The likeliest tokens with their texts: the router knows no vocabulary.
+static const struct top_logprob *name_tops(struct stream_text *t, const struct worker_token *token) {
+    for (uint32_t i = 0; i < token->n_top && i < TOP_LOGPROBS_MAX; i++) {
+        struct top_logprob *top = &t->tops[i];
+        *top = token->top[i];
+        if (t->source->model == NULL) continue;
+        struct bytes b = tokenizer_token_bytes(t->source->model->tokenizer, top->token);
+        top->text_len = (uint8_t)(b.len < TOP_TEXT_MAX ? b.len : TOP_TEXT_MAX);
+        if (b.len > 0) memcpy(top->text, b.data, top->text_len);
+    }
+    return t->tops;
+}
+
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out) {
     struct output_text text = {0};
@@ -314,7 +328,7 @@ enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, cons
                            .text = text.text,
                            .text_len = (uint32_t)text.text_len,
                            .n_top = t->logprobs ? token->n_top : 0,
-                           .top = token->top};
+                           .top = name_tops(t, token)};
     return verdict;
 }
 

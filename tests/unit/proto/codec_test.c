@@ -233,6 +233,9 @@ static void records_that_contradict_themselves_are_refused(void **state) {
     struct record r = {.text = "", .n_top = TOP_LOGPROBS_MAX + 1, .top = top};
     struct msg m = {.kind = MSG_TOKENS, .tokens = {.key = some_key, .records = {.array = &r, .count = 1}}};
     refused(&m, "top_count says 21");
+    r.n_top = 1, top[0].text_len = TOP_TEXT_MAX + 1;
+    refused(&m, "top_text has 28 bytes");
+    top[0].text_len = 0;
     r = (struct record){.text = "\xff", .text_len = 1};
     refused(&m, "not valid UTF-8");
     struct record cut[2] = {{.text = "\xc3", .text_len = 1}, {.text = "\xa9", .text_len = 1}};

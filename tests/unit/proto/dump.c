@@ -37,7 +37,10 @@ static void records(struct buf *b, const struct records *all) {
         struct record r = records_get(all, i);
         buf_printf(b, "\n  %u token=%u channel=%u logprob=%d,%a text='%.*s'", i, r.token, r.channel, r.has_logprob,
                    (double)r.logprob, (int)r.text_len, r.text);
-        for (uint32_t k = 0; k < r.n_top; k++) buf_printf(b, " %u:%a", r.top[k].token, (double)r.top[k].logprob);
+        for (uint32_t k = 0; k < r.n_top; k++) {
+            buf_printf(b, " %u:%a", r.top[k].token, (double)r.top[k].logprob);
+            for (uint32_t c = 0; c < r.top[k].text_len; c++) buf_printf(b, "%02x", (unsigned char)r.top[k].text[c]);
+        }
     }
 }
 

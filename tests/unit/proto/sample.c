@@ -82,7 +82,11 @@ static void records(struct sampler *s, uint32_t count, struct records *out) {
         r->logprob = r->has_logprob ? -real(s, 20) : 0;
         r->n_top = plain ? 0 : sample_below(s, TOP_LOGPROBS_MAX + 1);
         struct top_logprob *top = hold(s, r->n_top * sizeof *top);
-        for (uint32_t k = 0; k < r->n_top; k++) top[k] = (struct top_logprob){number(s, UINT32_MAX), -real(s, 30)};
+        for (uint32_t k = 0; k < r->n_top; k++) {
+            top[k] = (struct top_logprob){.token = number(s, UINT32_MAX), .logprob = -real(s, 30)};
+            top[k].text_len = plain ? 0 : (uint8_t)sample_below(s, TOP_TEXT_MAX + 1);
+            for (uint32_t c = 0; c < top[k].text_len; c++) top[k].text[c] = (char)sample_below(s, 256);
+        }
         r->top = r->n_top ? top : NULL;
     }
     *out = (struct records){.array = all, .count = count};

@@ -73,7 +73,7 @@ static void a_record_log_gives_back_what_was_appended(void **state) {
     char text[100];
     for (uint32_t i = 0; i < 2000; i++) {
         memset(text, 'a' + (int)(i % 26), sizeof text);
-        for (uint32_t t = 0; t < 20; t++) tops[t] = (struct top_logprob){i + t, -(float)t};
+        for (uint32_t t = 0; t < 20; t++) tops[t] = (struct top_logprob){.token = i + t, .logprob = -(float)t};
         struct record r = {.token = i,
                            .channel = (uint8_t)(i % 3),
                            .has_logprob = i % 2,
