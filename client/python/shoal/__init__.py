@@ -143,10 +143,9 @@ class Client:
 
     def close(self):
         """Ends everything; calls in progress fail as cancelled."""
-        if not self._closing:
-            self._closing = True
-            self._wake()
-            self._thread.join()
+        self._closing = True
+        self._wake()
+        self._thread.join()
 
     # ---- calls
 
@@ -218,17 +217,14 @@ class Client:
     # ---- the thread
 
     def _run(self):
-        while not self._closing:
-            now = time.monotonic()
-            self._take_orders(now)
-            for r in self._routers:
-                self._tick_router(r, now)
-            for s in list(self._streams.values()):
-                self._tick_stream(s, now)
-            for socket, _ in self._poller.poll(20 if self._streams else 50):
-                self._read(socket)
+        try:
+            self._turn_until_closed()
+            why = Error("CANCELLED", "the client was closed", 499)
+        except Exception as e:  # a fault of ours: nobody may wait for ever
+            self._closing = True
+            why = Error("INTERNAL", f"the client's thread failed: {e!r}", 500)
         for s in list(self._streams.values()):
-            self._fail(s, Error("CANCELLED", "the client was closed", 499))
+            self._fail(s, why)
         self._take_orders(time.monotonic(), closing=True)
         for r in self._routers:
             if r.socket:
@@ -238,6 +234,17 @@ class Client:
         self._wake_out.close()
         self._wake_in.close()
         self._context.term()
+
+    def _turn_until_closed(self):
+        while not self._closing:
+            now = time.monotonic()
+            self._take_orders(now)
+            for r in self._routers:
+                self._tick_router(r, now)
+            for s in list(self._streams.values()):
+                self._tick_stream(s, now)
+            for socket, _ in self._poller.poll(20 if self._streams else 50):
+                self._read(socket)
 
     def _take_orders(self, now, closing=False):
         while not self._orders.empty():
