@@ -130,3 +130,18 @@ err_id checkpoint_expire(struct checkpoint_store *s, uint64_t room, struct check
     free(l.files);
     return id;
 }
+
+size_t checkpoint_list(struct checkpoint_store *s, const char *starts, char (*handles)[CHECKPOINT_HANDLE_SIZE], size_t max) {
+    struct listing l = {0};
+    struct group *groups;
+    size_t n = 0;
+    list(s, &l, NULL);
+    for (size_t i = group_files(&l, &groups); i > 0 && n < max; i--) {
+        const char *name = l.files[groups[i - 1].first].name; // the manifest is first by name
+        if (strncmp(name, starts, strlen(starts)) != 0 || strstr(name, ".manifest") == NULL) continue;
+        snprintf(handles[n++], CHECKPOINT_HANDLE_SIZE, "%.*s", CHECKPOINT_HANDLE_SIZE - 1, name);
+    }
+    free(groups);
+    free(l.files);
+    return n;
+}

@@ -53,6 +53,10 @@ err_id checkpoint_read_part(struct checkpoint_store *s, const char *handle, cons
                             uint32_t part, uint8_t **bytes, struct error *e);
 void checkpoint_delete(struct checkpoint_store *s, const char *handle); // all its files; missing ones are fine
 
+// Handles of complete checkpoints that begin with `starts`, the newest first; returns how many. A directory that can't be
+// listed has none.
+size_t checkpoint_list(struct checkpoint_store *s, const char *starts, char (*handles)[CHECKPOINT_HANDLE_SIZE], size_t max);
+
 struct checkpoint_usage {
     uint64_t bytes;   // kept now
     uint32_t files;   // kept now

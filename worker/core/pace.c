@@ -3,6 +3,7 @@
 #define QUANTILE  0.98
 #define GAIN      0.05
 #define SLACK_MAX 3.0
+#define FULL      0.85 // of the target
 #define MARGIN    0.96 // of the target: the clock of a step stops before its tokens are on their way
 
 void pace_init(struct pace *p, uint32_t target_us, uint32_t rows_max, uint32_t tokens_max) {
@@ -12,7 +13,9 @@ void pace_init(struct pace *p, uint32_t target_us, uint32_t rows_max, uint32_t t
 
 uint32_t pace_prompt_tokens(const struct pace *p, uint32_t decode_rows, uint32_t batches, uint32_t most) {
     if (p->target_us == 0 || decode_rows == 0) return most;
-    double left = p->target_us * MARGIN / p->slack - (double)step_model_decode_us(&p->model, decode_rows * batches);
+    double decode_us = (double)step_model_decode_us(&p->model, decode_rows * batches);
+    double left = p->target_us * MARGIN / p->slack - decode_us;
+    if (decode_us > p->target_us * FULL) left = decode_us; // nobody is to wait for what is out of reach
     double tokens = left * 1e-6 * (double)step_model_prefill_rate(&p->model) / batches;
     if (!(tokens > PACE_LEAST_TOKENS)) tokens = PACE_LEAST_TOKENS;
     return tokens < most ? (uint32_t)tokens : most;

@@ -1,6 +1,8 @@
 // How many prompt tokens a step may take along, so that those who wait for their next token get it in time: as many as the
 // measured cost of steps (step_model.h) lets into the target beside the answers' rows. Running answers are never held back;
-// what the target can't hold of prompts waits for the next step, but for a few tokens, so that prompts always get on.
+// what the target can't hold of prompts waits for the next step, but for a few tokens, so that prompts always get on. Where
+// the answers' rows alone take more than FULL of the target, the worker runs more of them than the target allows
+// (--max-seqs), and prompts get as much time as they: their streams would wait too long otherwise.
 //
 // The target is meant for the 99th percentile, while the model learns a mean: `slack` follows, step by step, the 98th
 // percentile of measured over expected time (Robbins and Monro's stochastic approximation of a quantile).

@@ -11,9 +11,11 @@
 #include "worker/group/comm.h"
 #include "worker/group/leader_engine.h"
 #include "worker/main/checkpoints.h"
+#include "worker/main/core_options.h"
 #include "worker/main/engine_thread.h"
 #include "worker/main/fingerprint.h"
 #include "worker/main/leader_host.h"
+#include "worker/main/prefix_keeper.h"
 #include "worker/main/stream_text.h"
 #include "worker/main/worker_guard.h"
 #include "worker/main/worker_http.h"
@@ -48,6 +50,7 @@ struct host {
     struct worker_core *core;
     struct checkpoint_store *store; // NULL: none
     struct checkpoints *checkpoints;
+    struct prefix_keeper *prefixes; // NULL: without --restore
     struct worker_http *http;
     ms_t started_at;
     bool noticed, ended; // noticed: as was logged
@@ -72,7 +75,9 @@ static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *
 
 static void hook_slot_open(void *ctx, uint32_t slot, void *user, const uint32_t *tokens, uint32_t n, uint32_t n_prompt) {
     struct host *h = ctx;
-    engine_thread_slot_open(h->engine, slot, stream_text_sampling(user), tokens, n, n_prompt);
+    struct sampling_params none; // of a prefix
+    sampling_params_default(&none);
+    engine_thread_slot_open(h->engine, slot, user ? stream_text_sampling(user) : &none, tokens, n, n_prompt);
 }
 
 static void hook_slot_close(void *ctx, uint32_t slot) { engine_thread_slot_close(((struct host *)ctx)->engine, slot); }
@@ -93,11 +98,19 @@ static void hook_tail(void *ctx, void *user, uint8_t *channel, const char **text
 static void hook_release(void *ctx, void *user) { stream_text_destroy(user); }
 
 static void hook_checkpoint(void *ctx, uint64_t ticket, const struct checkpoint_request *request) {
-    checkpoints_write(((struct host *)ctx)->checkpoints, ticket, request);
+    struct host *h = ctx;
+    if (ticket & UPKEEP_TICKET)
+        prefix_keeper_write(h->prefixes, ticket, request);
+    else
+        checkpoints_write(h->checkpoints, ticket, request);
 }
 
 static void hook_restore(void *ctx, uint64_t ticket, uint32_t slot, void *user, uint32_t n) {
-    checkpoints_restore(((struct host *)ctx)->checkpoints, ticket, slot, stream_text_checkpoint(user), n);
+    struct host *h = ctx;
+    if (ticket & UPKEEP_TICKET)
+        prefix_keeper_restore(h->prefixes, ticket, slot, n);
+    else
+        checkpoints_restore(h->checkpoints, ticket, slot, stream_text_checkpoint(user), n);
 }
 
 // --- the engine's events
@@ -122,6 +135,15 @@ static void serve_checkpoints(struct host *h, const char *fingerprint_text) {
     worker_core_store(h->core, n > 0 ? store : "");
 }
 
+static void say_ready(void *ctx) {
+    struct host *h = ctx;
+    char text[FINGERPRINT_SIZE];
+    float prefill, decode;
+    worker_fingerprint(engine_thread_fingerprint(h->engine), h->settings->path, text);
+    engine_thread_rates(h->engine, &prefill, &decode);
+    worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
+}
+
 static void serve(struct host *h) {
     char text[FINGERPRINT_SIZE];
     float prefill, decode;
@@ -134,7 +156,10 @@ static void serve(struct host *h) {
              (double)prefill, (double)decode);
     if (h->checkpoints) serve_checkpoints(h, text);
     worker_core_lone_step(h->core, engine_thread_lone_step_us(h->engine));
-    worker_core_ready_to_serve(h->core, text, prefill, decode, clock_ms());
+    if (h->prefixes)
+        prefix_keeper_serve(h->prefixes, h->engine, text); // says ready when it has read what there is
+    else
+        say_ready(h);
 }
 
 static void on_loaded(struct host *h) {
@@ -168,7 +193,9 @@ static void on_engine(uv_async_t *async) {
         if (event.kind == ENGINE_EVENT_READY) on_loaded(h);
         if (event.kind == ENGINE_EVENT_REGROUPED) leader_host_regrouped(h->group, event.epoch);
         if (event.kind == ENGINE_EVENT_STEP) on_step(h, &event);
-        if (event.kind == ENGINE_EVENT_MOVED) checkpoints_moved(h->checkpoints, &event);
+        bool moved = event.kind == ENGINE_EVENT_MOVED, prefix = moved && event.ticket & UPKEEP_TICKET;
+        if (moved && !prefix) checkpoints_moved(h->checkpoints, &event);
+        if (prefix) prefix_keeper_moved(h->prefixes, &event);
         if (event.kind == ENGINE_EVENT_FAILED) {
             progress_bar_end(&h->bar);
             log_error("engine_failed", "reason=%s", error_text(&event.error));
@@ -268,13 +295,15 @@ static void on_turn(uv_prepare_t *turn) {
     ms_t next = worker_core_tick(h->core, clock_ms());
     router_links_turn(h->links);
     if (h->checkpoints) checkpoints_turn(h->checkpoints);
+    if (h->prefixes) prefix_keeper_turn(h->prefixes);
     ms_t now = clock_ms();
     uv_timer_start(&h->timer, on_timer, next > now ? (uint64_t)(next - now) : 1, 0);
     if (h->group) leader_host_turn(h->group, h->core);
     bool noticed = worker_core_life(h->core) == LIFECYCLE_NOTICED; // by a signal, the admin socket or a router
     if (noticed && !h->noticed) log_notice(h);
     h->noticed = noticed;
-    if (noticed && worker_core_idle(h->core) && !worker_core_member_leaves(h->core)) end(h, 0);
+    bool over = noticed && worker_core_idle(h->core) && !worker_core_member_leaves(h->core);
+    if (over && (!h->prefixes || prefix_keeper_may_end(h->prefixes))) end(h, 0);
 }
 
 static void notice(void *ctx, uint32_t deadline_ms) {
@@ -315,14 +344,11 @@ static void start_loop(struct host *h) {
 
 // --- putting together
 
-// With plans ahead, all sequences of a step may be in their last one while as many wait.
-static uint32_t spare_slots(const struct host_settings *s) { return s->plans_in_flight > 1 ? s->max_seqs : 0; }
-
 static err_id open_model(struct host *h, struct error *e) {
     const struct host_settings *s = h->settings;
     h->engine_opts = s->engine;
     h->engine_opts.rows = s->max_seqs;
-    h->engine_opts.slots = s->max_seqs + spare_slots(s);
+    h->engine_opts.slots = s->max_seqs + host_spare_slots(s);
     h->engine_opts.batch_tokens = s->step_tokens;
     TRY(backend_find(s->device, &h->backend, e));
     struct engine_device device;
@@ -354,44 +380,6 @@ static err_id open_model(struct host *h, struct error *e) {
     return ERR_NONE;
 }
 
-static void core_options(const struct host *h, const struct engine_mem *mem, struct worker_core_options *o) {
-    const struct host_settings *s = h->settings;
-    memset(o, 0, sizeof *o);
-    snprintf(o->name, sizeof o->name, "%s", s->name);
-    snprintf(o->region, sizeof o->region, "%s", s->region);
-    snprintf(o->zone, sizeof o->zone, "%s", s->zone);
-    o->incarnation = process_random();
-    o->n_members = 1;
-    snprintf(o->members[0].name, sizeof o->members[0].name, "%s", s->name);
-    o->members[0].pid = (uint32_t)getpid();
-    snprintf(o->info.model, sizeof o->info.model, "%s", s->model);
-    snprintf(o->info.deployment, sizeof o->info.deployment, "%s", s->deployment);
-    o->info.n_aliases = s->n_aliases;
-    memcpy(o->info.aliases, s->aliases, sizeof o->info.aliases);
-    o->info.max_context = o->max_context = h->engine_opts.context;
-    o->info.max_seqs = o->max_seqs = s->max_seqs;
-    o->spare_slots = spare_slots(s);
-    const struct config_timers *t = &s->config.timers;
-    o->timers = (struct link_timers){t->heartbeat_ms, t->suspect_ms, t->dead_ms};
-    o->status_full_ms = t->status_ms;
-    o->block_tokens = h->engine_opts.block_tokens;
-    o->n_blocks = mem->blocks;
-    o->step_tokens = s->step_tokens;
-    o->chunk_tokens = s->chunk_tokens;
-    o->plans_in_flight = s->plans_in_flight;
-    o->micro_batches = s->group.stages > 1 ? s->micro_batches : 1;
-    o->queue_max = s->queue_max;
-    _Static_assert((int)CONFIG_PREFIX_OFF == (int)PREFIX_CACHE_OFF, "the words of the configuration in the core's order");
-    o->prefix_cache = (enum prefix_cache)s->config.serving.prefix_cache;
-    o->prefix_salt = process_random();
-    o->inter_token_ms = s->config.serving.inter_token_ms;
-    o->orphan_tokens = 256;
-    o->grace_ms = s->grace_ms;
-    o->lease_ms = CHECKPOINT_LEASE_MS;
-    if (h->store) snprintf(o->info.store, sizeof o->info.store, "%s", checkpoint_store_id(h->store));
-    o->kept_bytes_max = s->kept_bytes_max;
-}
-
 static err_id start_engine(struct host *h, struct error *e) {
     const struct host_settings *s = h->settings;
     uint32_t rows = s->max_seqs, tokens = s->step_tokens;
@@ -421,7 +409,7 @@ static err_id open_all(struct host *h, struct error *e) {
     h->links = router_links_create(&links);
     TRY(checkpoints_open_store(h->settings, &h->store, e));
     struct worker_core_options options;
-    core_options(h, &mem, &options);
+    core_options(h->settings, &h->engine_opts, &mem, h->store ? checkpoint_store_id(h->store) : "", &options);
     struct sink sink = router_links_sink(h->links);
     struct worker_hooks hooks = {
         h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
@@ -431,6 +419,9 @@ static err_id open_all(struct host *h, struct error *e) {
         struct checkpoints_options moves = {
             .loop = &h->loop, .store = h->store, .core = h->core, .ask = ask_for_part, .ctx = h};
         h->text_source.checkpoints = h->checkpoints = checkpoints_create(&moves);
+        struct prefix_keeper_options kept = {
+            .loop = &h->loop, .store = h->store, .core = h->core, .ready = say_ready, .ctx = h};
+        if (h->settings->restore) h->prefixes = prefix_keeper_create(&kept);
     }
     struct worker_http_options http = {.loop = &h->loop,
                                        .metrics = h->settings->metrics,
@@ -456,6 +447,7 @@ static err_id open_all(struct host *h, struct error *e) {
 static void close_all(struct host *h) {
     worker_http_destroy(&h->http);
     if (h->checkpoints) checkpoints_close(h->checkpoints);
+    if (h->prefixes) prefix_keeper_close(h->prefixes);
     engine_thread_stop(&h->engine);
     leader_host_destroy(&h->group);
     router_links_destroy(&h->links);
@@ -469,6 +461,7 @@ static void close_all(struct host *h) {
     uv_run(&h->loop, UV_RUN_DEFAULT); // also lets the text jobs that are under way end
     if (h->core) worker_core_destroy(h->core);
     checkpoints_destroy(&h->checkpoints);
+    prefix_keeper_destroy(&h->prefixes);
     checkpoint_store_close(&h->store);
     uv_loop_close(&h->loop);
     model_close(&h->model);

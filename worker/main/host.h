@@ -29,6 +29,7 @@ struct host_settings {
     uint32_t max_seqs, step_tokens, chunk_tokens, queue_max, plans_in_flight, grace_ms;
     uint64_t kept_bytes_max;
     uint32_t drain_deadline_ms;
+    bool restore;               // the prefix cache outlives the process, in the checkpoint store
     const char *checkpoint_dir; // NULL or "": no checkpoints
     struct engine_opts engine;  // what the command line said of it
 };

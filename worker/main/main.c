@@ -21,7 +21,7 @@ struct command_line {
     const char *config, *name, *region, *zone, *model, *path, *device, *quant, *isa, *numeric, *admin, *metrics, *record,
         *key, *log_level, *checkpoint_dir;
     struct flag_list routers;
-    bool check_config, print_config;
+    bool check_config, print_config, restore;
     uint32_t threads, max_seqs, max_context, block_tokens, step_tokens, chunk_tokens, queue, plans, step_min_ms, grace_ms,
         drain_ms;
     uint64_t kv_bytes, kept_bytes;
@@ -29,6 +29,8 @@ struct command_line {
     uint32_t mock_answer;
     const char *mock_say;
 };
+
+enum { PROMPT_TOKENS = 448 }; // of prompts in a step, beside the sequences' own
 
 static const char mock_crash_word[] = "<crash>";
 
@@ -45,8 +47,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          NULL, 0, 0, false},
         {"device", FLAG_STRING, &c->device, "DEVICE", "what computes: cpu, or mock (without a model)", NULL, 0, 0, false},
         {"quant", FLAG_STRING, &c->quant, "FORMAT", "quantise the weights at load: int8 or int4", NULL, 0, 0, false},
-        {"numeric", FLAG_STRING, &c->numeric, "CLASS", "FP8 checkpoints: weights, or w8a8: activations too", NULL, 0, 0,
-         false},
+        {"numeric", FLAG_STRING, &c->numeric, "CLASS", "of FP8: weights, or w8a8 (activations too)", NULL, 0, 0, false},
         {"isa", FLAG_STRING, &c->isa, "SET", "CPU: best, generic, avx2, avx512 or avx512-bf16", NULL, 0, 0, false},
         {"parallel", FLAG_STRING, &c->parallel, "pp=N",
          "one of N pipeline stages, processes that serve together (instead of the deployment's parallel)", NULL, 0, 0,
@@ -66,10 +67,9 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"max-context", FLAG_U32, &c->max_context, "TOKENS", "prompt and answer; 0: the model's", NULL, 0, 1 << 24, false},
         {"kv-bytes", FLAG_SIZE, &c->kv_bytes, "SIZE", "memory for the KV cache; 0: as needed", NULL, 0, 0, false},
         {"block-tokens", FLAG_U32, &c->block_tokens, "TOKENS", "size of a KV block", NULL, 1, 1024, false},
-        {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "token budget of one step", NULL, 1, 1 << 16, false},
+        {"step-tokens", FLAG_U32, &c->step_tokens, "TOKENS", "budget of one step; 0: as needed", NULL, 0, 1 << 16, false},
         {"chunk-tokens", FLAG_U32, &c->chunk_tokens, "TOKENS", "most of one prompt in a step", NULL, 1, 1 << 16, false},
-        {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead (a group: see --micro-batches)", NULL, 1,
-         ENGINE_DEPTH, false},
+        {"plans-in-flight", FLAG_U32, &c->plans, "N", "steps planned ahead", NULL, 1, ENGINE_DEPTH, false},
         {"queue", FLAG_U32, &c->queue, "N", "streams that may wait for a slot", NULL, 0, 1 << 16, false},
         {"step-min-ms", FLAG_U32, &c->step_min_ms, "MS", "slow down: the least that a step takes", NULL, 0, 60000, false},
         {"grace", FLAG_DURATION, &c->grace_ms, "DURATION", "keep a stream's log after its end, or without a router", NULL, 0,
@@ -78,7 +78,9 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
          NULL, 0, 0, false},
         {"drain-deadline", FLAG_DURATION, &c->drain_ms, "DURATION", "on SIGTERM, finish or hand over within; 0: spot.drain",
          NULL, 0, 0, false},
-        {"checkpoint-dir", FLAG_STRING, &c->checkpoint_dir, "DIR", "for streams that move (spot.checkpoint.dir)", NULL, 0, 0,
+        {"checkpoint-dir", FLAG_STRING, &c->checkpoint_dir, "DIR", "streams that move (spot.checkpoint.dir)", NULL, 0, 0,
+         false},
+        {"restore", FLAG_BOOL, &c->restore, NULL, "keep the prefix cache across restarts (checkpoint store)", NULL, 0, 0,
          false},
         {"mock-prefill", FLAG_DOUBLE, &c->mock_prefill, "TOKENS/S", "mock: prompt tokens per second", NULL, 0, 0, false},
         {"mock-decode-ms", FLAG_DOUBLE, &c->mock_decode_ms, "MS", "mock: duration of a decode step", NULL, 0, 0, false},
@@ -86,7 +88,7 @@ static enum flags_next read_flags(struct command_line *c, int argc, char **argv)
         {"mock-say", FLAG_STRING, &c->mock_say, "TEXT", "mock: every answer, instead of letters", NULL, 0, 0, false},
         {"mock-layers", FLAG_U32, &c->mock_layers, "N", "mock: layers; 0: one for each stage", NULL, 0, 1024, false},
         {"admin", FLAG_STRING, &c->admin, "ADDRESS", "admin socket, unix:/path", NULL, 0, 0, false},
-        {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "a listener for /metrics, /livez and /readyz", NULL, 0, 0, false},
+        {"metrics", FLAG_STRING, &c->metrics, "ADDRESS", "for /metrics, /livez and /readyz", NULL, 0, 0, false},
         {"record", FLAG_STRING, &c->record, "FILE", "a new file for every call of the engine, for shoal-model replay", NULL,
          0, 0, false},
         {"key", FLAG_STRING, &c->key, "NAME",
@@ -220,6 +222,22 @@ static err_id choose_arithmetic(struct host_settings *s, const struct command_li
     return engine_isa_parse(c->isa, &s->engine.isa, e);
 }
 
+static err_id choose_restore(struct host_settings *s, const struct command_line *c, struct error *e) {
+    s->restore = c->restore;
+    if (!s->restore) return ERR_NONE;
+    if (s->checkpoint_dir == NULL || s->checkpoint_dir[0] == '\0')
+        return error_set(
+            e, ERR_CONFIG,
+            "--restore needs a checkpoint store: give --checkpoint-dir, or spot.checkpoint.dir in the configuration");
+    if (s->group.stages > 1)
+        return error_set(e, ERR_CONFIG,
+                         "--restore is for a worker that holds all layers: leave it out, or leave --parallel out");
+    if (s->config.serving.prefix_cache != CONFIG_PREFIX_SHARED)
+        return error_set(e, ERR_CONFIG,
+                         "--restore keeps prefixes without their tenants: it needs serving.prefix_cache shared");
+    return ERR_NONE;
+}
+
 static err_id settle(struct host_settings *s, const struct command_line *c, struct error *e) {
     char own_name[NAME_SIZE];
     snprintf(own_name, sizeof own_name, "worker-%d", (int)getpid());
@@ -238,13 +256,15 @@ static err_id settle(struct host_settings *s, const struct command_line *c, stru
     s->record = c->record;
     s->key = c->key;
     s->max_seqs = c->max_seqs;
-    s->step_tokens = c->step_tokens < c->max_seqs ? c->max_seqs : c->step_tokens; // every sequence must fit a step
+    uint32_t tokens = c->step_tokens ? c->step_tokens : c->max_seqs + PROMPT_TOKENS;
+    s->step_tokens = tokens < c->max_seqs ? c->max_seqs : tokens; // every sequence must fit a step
     s->chunk_tokens = c->chunk_tokens;
     s->queue_max = c->queue;
     s->grace_ms = c->grace_ms;
     s->kept_bytes_max = c->kept_bytes;
     s->drain_deadline_ms = c->drain_ms ? c->drain_ms : s->config.spot.drain_ms;
     s->checkpoint_dir = c->checkpoint_dir ? c->checkpoint_dir : s->config.spot.checkpoint_dir;
+    TRY(choose_restore(s, c, e));
     s->engine = (struct engine_opts){.threads = c->threads,
                                      .context = c->max_context,
                                      .block_tokens = c->block_tokens,
@@ -264,7 +284,6 @@ int main(int argc, char **argv) {
                              .key = "worker",
                              .max_seqs = 64,
                              .block_tokens = 32,
-                             .step_tokens = 512,
                              .chunk_tokens = 256,
                              .plans = 2,
                              .queue = 1024,

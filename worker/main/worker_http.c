@@ -32,6 +32,8 @@
     X(restores_failed, "restores_failed_total", "Checkpoints found and not loaded: the sequence was computed anew")         \
     X(restored_tokens, "restored_tokens_total", "Tokens whose state came from checkpoints")                                 \
     X(cached_tokens, "cached_tokens_total", "Tokens found in KV blocks when a sequence got its slot")                       \
+    X(prefixes_saved, "prefixes_saved_total", "Prefixes written to the checkpoint store")                                   \
+    X(prefixes_restored, "prefixes_restored_total", "Prefixes brought back from the checkpoint store")                      \
     X(evictions, "prefix_blocks_evicted_total", "KV blocks with a prefix that were taken for others")                       \
     X(protocol_errors, "protocol_errors_total", "Messages against the grammar")
 

@@ -146,7 +146,9 @@ static void throughput_is_near_that_of_the_best_fixed_budget(void **state) {
 static void a_step_that_is_full_of_answers_still_takes_some_prompt_along(void **state) {
     struct pace p;
     pace_init(&p, 1000, 32, 512);
-    step_model_guess(&p.model, 1000, 1000, 0);
+    step_model_guess(&p.model, 1000, 1000, 0);                // 32 rows alone take 32 ms
+    assert_int_equal(pace_prompt_tokens(&p, 32, 1, 512), 32); // out of reach
+    p.target_us = 40000;
     assert_int_equal(pace_prompt_tokens(&p, 32, 1, 512), PACE_LEAST_TOKENS);
     assert_int_equal(pace_prompt_tokens(&p, 32, 1, 3), 3);
     assert_int_equal(pace_prompt_tokens(&p, 0, 1, 512), 512); // nobody waits for a token
