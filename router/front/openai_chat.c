@@ -47,8 +47,9 @@ static void unify(json_t *message) {
     json_object_del(message, "reasoning");
     json_object_del(message, "prefix");
     const char *role = json_string_value(json_object_get(message, "role"));
-    if (strcmp(role, "developer") == 0) json_object_set_new(message, "role", json_string("system"));
-    if (strcmp(role, "assistant") == 0 && openai_field(message, "content") == NULL &&
+    bool developer = strcmp(role, "developer") == 0, assistant = strcmp(role, "assistant") == 0;
+    if (developer) json_object_set_new(message, "role", json_string("system")); // role's text is gone with this
+    if (assistant && openai_field(message, "content") == NULL &&
         json_array_size(json_object_get(message, "tool_calls")) == 0)
         json_object_set_new(message, "content", json_string(""));
 }
