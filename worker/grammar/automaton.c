@@ -264,6 +264,51 @@ bool automaton_matches(const struct automaton *a, const char *text, size_t len) 
     return a->accept[state];
 }
 
+static uint32_t pair_of(struct automaton *out, uint64_t *pairs, uint32_t *slots, uint64_t pair) {
+    uint32_t i = (uint32_t)(hash_mix(pair) % (4 * AUTOMATON_STATES_MAX));
+    for (; slots[i] != 0; i = (i + 1) % (4 * AUTOMATON_STATES_MAX))
+        if (pairs[slots[i] - 1] == pair) return slots[i] - 1;
+    pairs[out->n_states] = pair;
+    slots[i] = ++out->n_states;
+    return out->n_states - 1;
+}
+
+err_id automaton_intersect(const struct automaton *a, const struct automaton *b, struct automaton **result,
+                           struct error *e) {
+    struct automaton *out = xcalloc(1, sizeof *out);
+    uint64_t *pairs = xmalloc((AUTOMATON_STATES_MAX + 1) * sizeof *pairs);
+    uint32_t *slots = xcalloc(4 * AUTOMATON_STATES_MAX, sizeof *slots), cap = 0, n = a->n_ranges + b->n_ranges;
+    uint32_t *lo = xmalloc(n * sizeof *lo);
+    memcpy(lo, a->range_lo, a->n_ranges * sizeof *lo);
+    memcpy(lo + a->n_ranges, b->range_lo, b->n_ranges * sizeof *lo);
+    qsort(lo, n, sizeof *lo, by_number);
+    for (uint32_t i = 0; i < n; i++)
+        if (i == 0 || lo[i] != lo[out->n_ranges - 1]) lo[out->n_ranges++] = lo[i];
+    out->range_lo = lo;
+    pair_of(out, pairs, slots, 0);
+    bool fits = true;
+    for (uint32_t q = 0; q < out->n_states && fits; q++) {
+        if (q == cap) {
+            cap = cap ? cap * 2 : 16;
+            out->to = xrealloc(out->to, (size_t)cap * out->n_ranges * sizeof *out->to);
+            out->accept = xrealloc(out->accept, cap * sizeof *out->accept);
+        }
+        uint32_t x = (uint32_t)(pairs[q] >> 32), y = (uint32_t)pairs[q];
+        out->accept[q] = a->accept[x] && b->accept[y];
+        for (uint32_t r = 0; r < out->n_ranges && fits; r++) {
+            uint64_t to_x = a->to[(size_t)x * a->n_ranges + range_of(a, lo[r])];
+            uint32_t to_y = b->to[(size_t)y * b->n_ranges + range_of(b, lo[r])];
+            out->to[(size_t)q * out->n_ranges + r] = pair_of(out, pairs, slots, to_x << 32 | to_y);
+            fits = out->n_states < AUTOMATON_STATES_MAX && (size_t)out->n_states * out->n_ranges < AUTOMATON_CELLS_MAX;
+        }
+    }
+    free(pairs);
+    free(slots);
+    if (!fits) automaton_free(out);
+    *result = fits ? out : NULL;
+    return fits ? ERR_NONE : too_large(e);
+}
+
 // States from which an accepting one can be reached.
 static bool *alive_states(const struct automaton *a) {
     bool *alive = xcalloc(a->n_states + 1, sizeof *alive);

@@ -22,6 +22,8 @@ void automaton_free(struct automaton *a); // NULL is fine
 err_id automaton_regex(const char *pattern, size_t len, bool search, struct automaton **out, struct error *e);
 // In place.
 void automaton_negate(struct automaton *a);
+// Texts of both.
+err_id automaton_intersect(const struct automaton *a, const struct automaton *b, struct automaton **out, struct error *e);
 bool automaton_matches(const struct automaton *a, const char *text, size_t len); // invalid UTF-8 never does
 bool automaton_empty(const struct automaton *a);                                 // nothing matches
 

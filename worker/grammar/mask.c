@@ -127,7 +127,7 @@ static void find(struct mask_cache *c, struct matcher *m, struct way from, uint3
     const struct vocabulary *v = c->v;
     const struct net_node *n = &m->net->nodes[from.node];
     const struct frame *f = &m->frames[from.frame];
-    bool counted = n->free == FREE_COUNTED && from.frame != 0 && m->net->nodes[f->ret].body == from.node;
+    bool counted = n->free == FREE_COUNTED && from.frame != 0 && m->net->nodes[f->ret].body != NET_NONE;
     memset(mask, 0, v->words * sizeof *mask);
     if (n->free == FREE_ALWAYS) {
         memcpy(mask, v->plain_mask, v->words * sizeof *mask);
