@@ -164,8 +164,15 @@ void answer_token(struct worker_core *core, struct stream *s, const struct worke
         struct error e = {0};
         core->counters.numeric_errors++;
         scheduler_poisoned(&core->scheduler, &s->seq);
-        error_set(&e, ERR_NUMERIC, "the model produced values that are not numbers at token %u of the answer",
-                  record_log_count(s->log));
+        if (token->none_allowed)
+            error_set(
+                &e, ERR_INVALID_ARGUMENT,
+                "no token can follow token %u of the answer: its form, allowed_token_ids, banned tokens and min_tokens "
+                "leave none",
+                record_log_count(s->log));
+        else
+            error_set(&e, ERR_NUMERIC, "the model produced values that are not numbers at token %u of the answer",
+                      record_log_count(s->log));
         answer_finish(core, s, FINISH_ERROR, &e);
         return;
     }

@@ -242,6 +242,7 @@ static void begin_sequence(struct worker_core *core, struct stream *s, const str
     uint32_t space = s->max_tokens > s->n_given ? s->max_tokens : s->n_given;
     sequence_init(&s->seq, p->tokens, p->n_tokens, space, core->options.block_tokens);
     s->seq.user = s->user;
+    s->seq.one_by_one = p->one_by_one;
     s->seq.priority = s->priority;
     s->seq.tenant = s->tenant;
     s->seq.private_blocks = core->options.prefix_cache == PREFIX_CACHE_OFF;

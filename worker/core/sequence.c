@@ -35,14 +35,17 @@ void sequence_fini(struct sequence *seq) {
     seq->keys = NULL;
 }
 
+static bool waits_for_token(const struct sequence *seq) { return seq->one_by_one && seq->unsampled > 0; }
+
 bool sequence_may_run(const struct sequence *seq) {
-    if (seq->held || seq->restoring) return false;
+    if (seq->held || seq->restoring || waits_for_token(seq)) return false;
     uint32_t end = seq->pause_at < seq->tokens_max ? seq->pause_at : seq->tokens_max;
     return seq->n_tokens + seq->unsampled < end;
 }
 
 bool sequence_paused(const struct sequence *seq) {
-    return !sequence_may_run(seq) && !seq->restoring && seq->n_tokens + seq->unsampled < seq->tokens_max;
+    return !sequence_may_run(seq) && !seq->restoring && !waits_for_token(seq) &&
+           seq->n_tokens + seq->unsampled < seq->tokens_max;
 }
 
 bool sequence_decodes(const struct sequence *seq) { return seq->planned >= seq->opened_with; }

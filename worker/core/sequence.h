@@ -22,7 +22,8 @@ enum sequence_state { SEQUENCE_NEW, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE
 
 struct sequence {
     enum sequence_state state;
-    void *user; // handed to hooks.slot_open
+    void *user;      // handed to hooks.slot_open
+    bool one_by_one; // no row is planned while one is under way that chooses a token: what may follow depends on it
     uint32_t *tokens;
     uint32_t n_tokens, n_prompt;
     uint32_t tokens_max;            // prompt and answer at most

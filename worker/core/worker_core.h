@@ -70,12 +70,13 @@ struct prepared {
     // Of the prompt's and the given records' positions, the first so many were found in the checkpoint that g names, for
     // these very tokens: hooks.restore will be called for them (for all but the last position at most). 0: none.
     uint32_t n_restored;
-    void *user; // the shell's text and sampling state of this stream; handed to the hooks, released by hooks.release
+    bool one_by_one; // what may follow a token depends on it: submit() is to find every earlier one recorded
+    void *user;      // the shell's text and sampling state of this stream; handed to the hooks, released by hooks.release
 };
 
 struct worker_token { // one sequence's share of a step result
     uint32_t token;
-    bool nan; // the row's logits held NaN or infinity: token is void
+    bool nan, none_allowed; // token is void: NaN or infinity in the logits; and this because the answer's form left none
     float logprob;
     uint32_t n_top;
     const struct top_logprob *top;

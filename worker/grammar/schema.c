@@ -148,7 +148,7 @@ static err_id note_one_of(struct schema_compiler *c, const json_t *list) {
 // todo: still to be looked at. done: looked into, without what was split. The alternative is made at `from`.
 static err_id flatten(struct schema_compiler *c, struct schema_set todo, struct schema_set done, uint32_t from) {
     while (todo.n > 0) {
-        const json_t *s = todo.list[--todo.n], *to;
+        const json_t *s = todo.list[--todo.n], *to = NULL;
         if (json_is_true(s)) continue;
         if (json_is_false(s)) return ERR_NONE;
         if (!json_is_object(s)) return error_set(c->e, ERR_INVALID_ARGUMENT, "a schema must be an object, true or false");

@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "common/base/spsc.h"
 #include "worker/engine/record.h"
+#include "worker/main/step_masks.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -45,6 +46,7 @@ struct engine_thread {
     struct spsc commands, events;
     uint32_t n_plans; // buffers in the rings below: one more than can be in flight
     uint8_t **plans;
+    struct step_masks **masks;          // of the plan beside it, or NULL; kept until that plan's place is used again
     struct engine_step_token **results; // as many rows as the engine's limit, set before READY
     atomic_uint life;                   // how often it was suspended; what belongs to an earlier life is dropped
     // loop thread
@@ -57,6 +59,7 @@ struct engine_thread {
     bool *open;                     // [slots]
     uint32_t queue_head, queue_len; // steps submitted to the backend and unanswered
     uint64_t *queue_steps;
+    uint32_t *queue_plans; // their places
     // written by the engine thread before READY
     struct engine_info info;
     char fingerprint[ENGINE_FINGERPRINT_MAX];
@@ -139,7 +142,9 @@ static bool regroup(struct engine_thread *t, uint32_t epoch, struct error *e) {
 static bool run_plan(struct engine_thread *t, const struct command *c, struct error *e) {
     const struct backend *b = t->engine->ops;
     if (b->submit(t->engine, t->plans[c->plan], c->plan_len, e) != ENGINE_OK) return false;
-    if (b->sample(t->engine, c->step, NULL, NULL, e) != ENGINE_OK) return false;
+    const struct step_masks *masks = t->masks[c->plan];
+    if (b->sample(t->engine, c->step, masks ? masks->at : NULL, NULL, e) != ENGINE_OK) return false;
+    t->queue_plans[(t->queue_head + t->queue_len) % t->n_plans] = c->plan;
     t->queue_steps[(t->queue_head + t->queue_len++) % t->n_plans] = c->step;
     return true;
 }
@@ -179,8 +184,9 @@ static bool run_command(struct engine_thread *t, struct command *c, struct error
     return ok || is_stale(t); // aborted
 }
 
-static void take_row(struct engine_step_token *out, const struct engine_row_result *row) {
-    *out = (struct engine_step_token){.numeric_error = row->numeric_error};
+static void take_row(struct engine_step_token *out, const struct engine_row_result *row, bool none_allowed) {
+    *out =
+        (struct engine_step_token){.numeric_error = row->numeric_error, .none_allowed = row->numeric_error && none_allowed};
     if (row->numeric_error) return;
     const struct engine_token *token = &row->tokens[0];
     out->token = token->token;
@@ -201,6 +207,7 @@ static bool answer_step(struct engine_thread *t, struct error *e) {
         return true;
     }
     if (answer != ENGINE_OK) return false;
+    const struct step_masks *masks = t->masks[t->queue_plans[t->queue_head]];
     struct engine_step_token *tokens = t->results[t->result_next];
     t->result_next = (t->result_next + 1) % t->n_plans;
     t->queue_head = (t->queue_head + 1) % t->n_plans;
@@ -209,7 +216,7 @@ static bool answer_step(struct engine_thread *t, struct error *e) {
     event.epoch = t->own_life;
     for (uint32_t i = 0; i < result.n_rows; i++)
         if (result.rows[i].n_tokens > 0 || result.rows[i].numeric_error)
-            take_row(&tokens[event.n_tokens++], &result.rows[i]);
+            take_row(&tokens[event.n_tokens++], &result.rows[i], step_masks_empty(masks, i));
     emit(t, &event);
     return true;
 }
@@ -249,6 +256,8 @@ struct engine_thread *engine_thread_start(const struct engine_thread_options *op
     t->plans = xcalloc(t->n_plans, sizeof *t->plans);
     t->results = xcalloc(t->n_plans, sizeof *t->results);
     t->queue_steps = xcalloc(t->n_plans, sizeof *t->queue_steps);
+    t->queue_plans = xcalloc(t->n_plans, sizeof *t->queue_plans);
+    t->masks = xcalloc(t->n_plans, sizeof *t->masks);
     for (uint32_t i = 0; i < t->n_plans; i++) t->plans[i] = xmalloc(options->plan_bytes_max);
     spsc_init(&t->commands, sizeof(struct command), COMMANDS_MAX);
     spsc_init(&t->events, sizeof(struct engine_event), EVENTS_MAX);
@@ -277,7 +286,9 @@ void engine_thread_stop(struct engine_thread **handle) {
         free(c.tokens);
     }
     if (t->engine) t->engine->ops->destroy(&t->engine);
-    for (uint32_t i = 0; i < t->n_plans; i++) free(t->plans[i]), free(t->results[i]);
+    for (uint32_t i = 0; i < t->n_plans; i++) free(t->plans[i]), free(t->results[i]), step_masks_free(t->masks[i]);
+    free(t->masks);
+    free(t->queue_plans);
     free(t->plans);
     free(t->results);
     free(t->queue_steps);
@@ -340,10 +351,12 @@ void engine_thread_import(struct engine_thread *t, const struct engine_move *mov
     push(t, &c);
 }
 
-void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len) {
+void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len, struct step_masks *masks) {
     CHECK(len <= t->options.plan_bytes_max);
     struct command c = {.kind = COMMAND_PLAN, .step = step, .plan = t->plan_next, .plan_len = len};
     memcpy(t->plans[t->plan_next], plan, len);
+    step_masks_free(t->masks[t->plan_next]);
+    t->masks[t->plan_next] = masks;
     t->plan_next = (t->plan_next + 1) % t->n_plans;
     push(t, &c);
 }

@@ -20,6 +20,7 @@ enum engine_event_kind {
 struct engine_step_token {
     uint32_t token;
     bool numeric_error;
+    bool none_allowed; // numeric_error because the row's mask was empty
     float logprob;
     uint32_t n_top;
     struct top_logprob top[SAMPLING_TOP_LOGPROBS_MAX];
@@ -82,4 +83,6 @@ struct engine_move {
 };
 void engine_thread_export(struct engine_thread *t, const struct engine_move *move);
 void engine_thread_import(struct engine_thread *t, const struct engine_move *move);
-void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len);
+// masks: NULL, or taken over.
+struct step_masks;
+void engine_thread_submit(struct engine_thread *t, uint64_t step, const void *plan, size_t len, struct step_masks *masks);

@@ -16,6 +16,7 @@
 #include "worker/main/fingerprint.h"
 #include "worker/main/leader_host.h"
 #include "worker/main/prefix_keeper.h"
+#include "worker/main/step_masks.h"
 #include "worker/main/stream_text.h"
 #include "worker/main/worker_guard.h"
 #include "worker/main/worker_http.h"
@@ -40,8 +41,9 @@ struct host {
     struct model *model;     // until loaded; NULL for the mock
     struct model_text *text; // NULL for the mock
     struct text_source text_source;
-    struct engine_thread *engine; // of a group: started when all stages are there
-    struct leader_host *group;    // NULL: all layers are in this process
+    struct stream_text **slot_users; // [slots] whose text was opened in it last
+    struct engine_thread *engine;    // of a group: started when all stages are there
+    struct leader_host *group;       // NULL: all layers are in this process
     uint64_t weights_bytes, loads;
     struct progress_bar bar;     // while weights are loaded, on a terminal
     struct worker_token *tokens; // a step's, as the core wants them
@@ -75,6 +77,7 @@ static void hook_prepare(void *ctx, uint64_t ticket, const struct msg_generate *
 
 static void hook_slot_open(void *ctx, uint32_t slot, void *user, const uint32_t *tokens, uint32_t n, uint32_t n_prompt) {
     struct host *h = ctx;
+    h->slot_users[slot] = user;
     struct sampling_params none; // of a prefix
     sampling_params_default(&none);
     engine_thread_slot_open(h->engine, slot, user ? stream_text_sampling(user) : &none, tokens, n, n_prompt);
@@ -83,19 +86,9 @@ static void hook_slot_open(void *ctx, uint32_t slot, void *user, const uint32_t 
 static void hook_slot_close(void *ctx, uint32_t slot) { engine_thread_slot_close(((struct host *)ctx)->engine, slot); }
 
 static void hook_submit(void *ctx, uint64_t step, const void *plan, size_t len) {
-    engine_thread_submit(((struct host *)ctx)->engine, step, plan, len);
+    struct host *h = ctx;
+    engine_thread_submit(h->engine, step, plan, len, step_masks_make(plan, h->slot_users, h->text_source.vocab));
 }
-
-static enum text_verdict hook_record(void *ctx, void *user, uint32_t index, const struct worker_token *token,
-                                     struct record *out) {
-    return stream_text_record(user, index, token, out);
-}
-
-static void hook_tail(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len) {
-    stream_text_tail(user, channel, text, len);
-}
-
-static void hook_release(void *ctx, void *user) { stream_text_destroy(user); }
 
 static void hook_checkpoint(void *ctx, uint64_t ticket, const struct checkpoint_request *request) {
     struct host *h = ctx;
@@ -172,8 +165,12 @@ static void on_loaded(struct host *h) {
 static void on_step(struct host *h, const struct engine_event *event) {
     for (uint32_t i = 0; i < event->n_tokens; i++) {
         const struct engine_step_token *t = &event->tokens[i];
-        h->tokens[i] = (struct worker_token){
-            .token = t->token, .nan = t->numeric_error, .logprob = t->logprob, .n_top = t->n_top, .top = t->top};
+        h->tokens[i] = (struct worker_token){.token = t->token,
+                                             .nan = t->numeric_error,
+                                             .none_allowed = t->none_allowed,
+                                             .logprob = t->logprob,
+                                             .n_top = t->n_top,
+                                             .top = t->top};
     }
     worker_core_step_done(h->core, event->step, h->tokens, event->n_tokens, event->took_us, clock_ms());
 }
@@ -206,8 +203,6 @@ static void on_engine(uv_async_t *async) {
 }
 
 static void wake(void *ctx) { uv_async_send(ctx); }
-
-// --- the group
 
 static err_id start_engine(struct host *h, struct error *e);
 
@@ -278,8 +273,6 @@ static void figures(void *ctx, struct group_figures *out) {
     if (h->group) leader_host_figures(h->group, out);
     out->loads = h->loads;
 }
-
-// --- the loop
 
 static void on_timer(uv_timer_t *timer) {} // wakes the loop; the work is done in on_turn
 
@@ -396,6 +389,9 @@ static err_id start_engine(struct host *h, struct error *e) {
                                       .wake_ctx = &h->engine_woke};
     progress_bar_init(&h->bar, stderr, "loading weights");
     h->tokens = xcalloc(rows, sizeof *h->tokens);
+    h->slot_users = xcalloc(h->engine_opts.slots, sizeof *h->slot_users);
+    if (h->settings->group.stages <= 1) // masks don't travel to the last of several
+        h->text_source.grammars = grammars_create(h->text ? h->text->tokenizer : NULL, h->text_source.vocab);
     h->engine = engine_thread_start(&o, e);
     return h->engine ? ERR_NONE : e->id;
 }
@@ -411,8 +407,16 @@ static err_id open_all(struct host *h, struct error *e) {
     struct worker_core_options options;
     core_options(h->settings, &h->engine_opts, &mem, h->store ? checkpoint_store_id(h->store) : "", &options);
     struct sink sink = router_links_sink(h->links);
-    struct worker_hooks hooks = {
-        h, hook_prepare, hook_slot_open, hook_slot_close, hook_submit, hook_record, hook_tail, hook_release, NULL, NULL};
+    struct worker_hooks hooks = {h,
+                                 hook_prepare,
+                                 hook_slot_open,
+                                 hook_slot_close,
+                                 hook_submit,
+                                 stream_text_on_record,
+                                 stream_text_on_tail,
+                                 stream_text_on_release,
+                                 NULL,
+                                 NULL};
     if (h->store) hooks.checkpoint = hook_checkpoint, hooks.restore = hook_restore;
     h->core = worker_core_create(&options, &sink, &hooks, clock_ms());
     if (h->store) {
@@ -465,7 +469,9 @@ static void close_all(struct host *h) {
     checkpoint_store_close(&h->store);
     uv_loop_close(&h->loop);
     model_close(&h->model);
+    grammars_destroy(h->text_source.grammars);
     model_text_destroy(h->text);
+    free(h->slot_users);
     free(h->tokens);
 }
 

@@ -21,6 +21,8 @@ struct stream_text {
     struct top_logprob tops[TOP_LOGPROBS_MAX]; // of the last record
     struct buf tail;
     struct checkpoint_found *found; // NULL: no checkpoint was named
+    struct constraint *constraint;  // NULL: none
+    uint32_t n_said;                // tokens so far
 };
 
 // One tokenisation, from the loop thread to the pool and back.
@@ -53,11 +55,14 @@ static enum text_verdict verdict_of(struct stream_text *t, const struct output_t
     return output_calls(t->output) > 0 ? TEXT_STOP_TOOL_CALLS : TEXT_STOP;
 }
 
-static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
-    if (index < t->min_tokens) return false;
+static bool is_stop(const struct stream_text *t, uint32_t token) {
     for (uint32_t i = 0; i < t->n_stop_tokens; i++)
         if (t->stop_tokens[i] == token) return true;
     return false;
+}
+
+static bool ends(const struct stream_text *t, uint32_t token, uint32_t index) {
+    return index >= t->min_tokens && is_stop(t, token);
 }
 
 enum tool_style text_source_tools(enum config_tools configured, enum tool_style model) {
@@ -173,9 +178,13 @@ static err_id open_output(struct job *job, struct stream_text *t, const struct p
 }
 
 // What this worker can't do is refused, never skipped.
-static err_id check_task(const struct prompt *p, struct error *e) {
-    if (p->response_format != RESPONSE_TEXT)
-        return error_set_param(e, ERR_UNSUPPORTED, "response_format", "'response_format' can be {\"type\": \"text\"} only");
+static err_id check_task(const struct text_source *s, const struct prompt *p, struct error *e) {
+    if (p->response_format != RESPONSE_TEXT && s->grammars == NULL)
+        return error_set_param(e, ERR_UNSUPPORTED, "response_format",
+                               "'response_format' can be {\"type\": \"text\"} only where a model is served in stages");
+    if (p->response_format != RESPONSE_TEXT && p->tool_choice != TOOL_CHOICE_NONE && p->tools_json != NULL)
+        return error_set_param(e, ERR_UNSUPPORTED, "response_format",
+                               "'response_format' beside 'tools' isn't supported: set 'tool_choice' to \"none\"");
     if (p->tool_choice >= TOOL_CHOICE_REQUIRED)
         return error_set_param(e, ERR_UNSUPPORTED, "tool_choice", "'tool_choice' can be \"auto\" or \"none\"");
     if (p->task == TASK_EMBED) return error_set(e, ERR_UNSUPPORTED, "this model makes no embeddings");
@@ -189,12 +198,15 @@ static err_id open_text(struct job *job, const struct prompt *p, struct error *e
     t->source = job->source;
     t->logprobs = p->logprobs;
     t->min_tokens = p->min_tokens;
-    TRY(check_task(p, e));
+    TRY(check_task(job->source, p, e));
     set_sampling(t, p, m ? &m->defaults : &nothing, job->seed, job->key.choice);
     TRY(set_bias(t, p, job->source->vocab, e));
     TRY(set_lists(t, p, job->source->vocab, e));
     TRY(ban_words(job, t, p, e));
-    if (p->task == TASK_GENERATE) set_stops(t, p, m);
+    if (p->task == TASK_GENERATE) {
+        set_stops(t, p, m);
+        TRY(constraint_create(job->source->grammars, p, job->prompt.in_thinking, &t->constraint, e));
+    }
     return open_output(job, t, p, e);
 }
 
@@ -209,6 +221,12 @@ static void answer_with_prompt(struct job *job) {
 // One token through the output.
 static enum text_verdict say(struct stream_text *t, uint32_t token, uint32_t index, struct output_text *text) {
     bool ended = ends(t, token, index);
+    t->n_said = index + 1;
+    if (t->constraint != NULL && !is_stop(t, token)) {
+        constraint_push(t->constraint, token);
+        // Whole, and no token is there to say so.
+        if (constraint_ended(t->constraint) && (t->n_stop_tokens == 0 || t->n_said < t->min_tokens)) ended = true;
+    }
     output_push(t->output, token, ended, text);
     return verdict_of(t, text, ended);
 }
@@ -266,6 +284,7 @@ static void on_done(uv_work_t *work, int status) {
                          .n_answer = (uint32_t)job->answer.len,
                          .max_tokens = job->max_tokens ? job->max_tokens : UINT32_MAX,
                          .n_restored = job->text && job->text->found ? job->text->found->n_usable : 0,
+                         .one_by_one = job->text && job->text->constraint != NULL,
                          .user = job->text};
     job->done(job->ctx, job->ticket, &p);
     ids_free(&job->prompt.ids);
@@ -317,6 +336,32 @@ static const struct top_logprob *name_tops(struct stream_text *t, const struct w
     return t->tops;
 }
 
+bool stream_text_is_bound(const struct stream_text *t) { return t->constraint != NULL; }
+
+static void set_bit(uint32_t *mask, uint32_t token) { mask[token / 32] |= UINT32_C(1) << token % 32; }
+static void clear_bit(uint32_t *mask, uint32_t token) { mask[token / 32] &= ~(UINT32_C(1) << token % 32); }
+
+bool stream_text_mask(struct stream_text *t, uint32_t *mask) {
+    const struct sampling_params *o = &t->sampling;
+    bool complete;
+    if (t->constraint == NULL || !constraint_mask(t->constraint, mask, &complete)) return false;
+    for (uint32_t i = 0; i < t->n_stop_tokens; i++) {
+        uint32_t stop = t->stop_tokens[i];
+        if (stop >= t->source->vocab) continue;
+        if (complete && t->n_said >= t->min_tokens)
+            set_bit(mask, stop);
+        else
+            clear_bit(mask, stop);
+    }
+    for (uint32_t i = 0; i < o->n_banned; i++) clear_bit(mask, o->banned[i]);
+    for (uint32_t token = 0; o->n_allowed > 0 && token < t->source->vocab; token++) {
+        bool allowed = false;
+        for (uint32_t i = 0; i < o->n_allowed; i++) allowed |= o->allowed[i] == token;
+        if (!allowed) clear_bit(mask, token);
+    }
+    return true;
+}
+
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out) {
     struct output_text text = {0};
@@ -347,7 +392,21 @@ void stream_text_tail(struct stream_text *t, uint8_t *channel, const char **text
 void stream_text_destroy(struct stream_text *t) {
     if (t == NULL) return;
     output_destroy(t->output);
+    constraint_destroy(t->constraint);
     buf_free(&t->tail);
     free(t->found);
     free(t);
 }
+
+// --- as hooks
+
+enum text_verdict stream_text_on_record(void *ctx, void *user, uint32_t index, const struct worker_token *token,
+                                        struct record *out) {
+    return stream_text_record(user, index, token, out);
+}
+
+void stream_text_on_tail(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len) {
+    stream_text_tail(user, channel, text, len);
+}
+
+void stream_text_on_release(void *ctx, void *user) { stream_text_destroy(user); }

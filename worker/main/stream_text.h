@@ -4,6 +4,7 @@
 #include "common/sys/config.h"
 #include "worker/core/worker_core.h"
 #include "worker/main/checkpoints.h"
+#include "worker/main/constraint.h"
 #include "worker/plan/sampling.h"
 #include "worker/text/model_text.h"
 #include <uv.h>
@@ -15,6 +16,7 @@ struct text_source {
     uint32_t mock_eos;               // the token that ends a mock's answer
     enum tool_style tools;           // how calls of tools are written
     struct checkpoints *checkpoints; // NULL: there is no store
+    struct grammars *grammars;       // NULL: this worker binds no answer to a form
 };
 
 // How a deployment's calls are written: the configuration's word, or what the model says.
@@ -28,8 +30,17 @@ void stream_text_prepare(uv_loop_t *loop, const struct text_source *source, uint
 const struct sampling_params *stream_text_sampling(const struct stream_text *t);
 // What was found of the checkpoint that the request named; n_usable 0: nothing.
 const struct checkpoint_found *stream_text_checkpoint(const struct stream_text *t);
+// Which tokens may come next: sets mask ((vocab + 31) / 32 words). False: all that the sampling parameters allow.
+bool stream_text_is_bound(const struct stream_text *t); // to a form: stream_text_mask() is worth asking
+bool stream_text_mask(struct stream_text *t, uint32_t *mask);
 // worker_hooks.record and .tail.
 enum text_verdict stream_text_record(struct stream_text *t, uint32_t index, const struct worker_token *token,
                                      struct record *out);
 void stream_text_tail(struct stream_text *t, uint8_t *channel, const char **text, uint32_t *len);
 void stream_text_destroy(struct stream_text *t);
+
+// The same as hooks of the core; ctx is not used.
+enum text_verdict stream_text_on_record(void *ctx, void *user, uint32_t index, const struct worker_token *token,
+                                        struct record *out);
+void stream_text_on_tail(void *ctx, void *user, uint8_t *channel, const char **text, uint32_t *len);
+void stream_text_on_release(void *ctx, void *user);
