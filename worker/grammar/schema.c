@@ -9,16 +9,16 @@
 static err_id flatten(struct schema_compiler *c, struct schema_set todo, struct schema_set done, uint32_t from);
 
 void schema_set_add(struct schema_set *s, const json_t *schema) {
-    uint32_t at = 0;
-    while (at < s->n && s->list[at] < schema) at++;
-    if (at < s->n && s->list[at] == schema) return;
-    if (s->n == SCHEMA_SET_MAX) {
-        s->full = true;
-        return;
-    }
-    memmove(s->list + at + 1, s->list + at, (s->n - at) * sizeof *s->list);
-    s->list[at] = schema;
-    s->n++;
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->list[i] == schema) return;
+    s->full |= s->n == SCHEMA_SET_MAX;
+    if (!s->full) s->list[s->n++] = schema;
+}
+
+static const json_t *take_first(struct schema_set *s) {
+    const json_t *first = s->list[0];
+    memmove(s->list, s->list + 1, --s->n * sizeof *s->list);
+    return first;
 }
 
 uint32_t schema_demand(struct schema_compiler *c, const struct schema_set *set) {
@@ -148,7 +148,7 @@ static err_id note_one_of(struct schema_compiler *c, const json_t *list) {
 // todo: still to be looked at. done: looked into, without what was split. The alternative is made at `from`.
 static err_id flatten(struct schema_compiler *c, struct schema_set todo, struct schema_set done, uint32_t from) {
     while (todo.n > 0) {
-        const json_t *s = todo.list[--todo.n], *to = NULL;
+        const json_t *s = take_first(&todo), *to = NULL;
         if (json_is_true(s)) continue;
         if (json_is_false(s)) return ERR_NONE;
         if (!json_is_object(s)) return error_set(c->e, ERR_INVALID_ARGUMENT, "a schema must be an object, true or false");

@@ -6,7 +6,8 @@
 
 enum { SCHEMA_SET_MAX = 24, SCHEMA_DEMANDS_MAX = 4000, SCHEMA_CASES_MAX = 4000, SCHEMA_ONE_OF_MAX = 64 };
 
-struct schema_set { // that must all hold; by address
+// That must all hold, in the order of the document: the grammar must be the same on every machine.
+struct schema_set {
     const json_t *list[SCHEMA_SET_MAX];
     uint32_t n;
     bool full;
