@@ -320,7 +320,7 @@ static enum engine_answer mock_hidden_in(struct engine *engine, uint64_t id, con
         error_set(e, ERR_INTERNAL, "step %llu expects no hidden states, or another number", (unsigned long long)id);
         return ENGINE_FAILED;
     }
-    memcpy(m->states[step->place], states, (size_t)tokens * ENTRY_BYTES);
+    if (tokens > 0) memcpy(m->states[step->place], states, (size_t)tokens * ENTRY_BYTES);
     step->has_hidden = true;
     set_pace(m, step, steps_now_us());
     return ENGINE_OK;
