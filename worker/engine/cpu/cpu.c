@@ -219,8 +219,7 @@ static enum engine_answer cpu_hidden_in(struct engine *engine, uint64_t id, cons
     uint32_t expected = 0;
     for (uint32_t i = 0; i < step->plan.head->n_rows; i++) expected += step->plan.rows[i].q_len;
     if (tokens != expected) return failed(e, ERR_INVALID_ARGUMENT, "another number of hidden states than tokens", id);
-    if (tokens > 0) // a plan may have none: it only tells which blocks a slot has
-        memcpy(c->flight[step->place].in, states, (size_t)tokens * c->spec.hidden * sizeof *states);
+    if (tokens > 0) memcpy(c->flight[step->place].in, states, (size_t)tokens * c->spec.hidden * sizeof *states);
     step->has_hidden = true;
     set_pace(c, step, steps_now_us());
     return ENGINE_OK;
