@@ -119,8 +119,7 @@ def test_who_is_cut_otherwise_computes_from_the_tokens(wanted, other):  # noqa: 
         finish(asked, wanted)
         m = w2.metrics()
         assert m["shoal_worker_restores_total"] == 0 and r.metrics()["shoal_router_moves_total"] == N
-        if other != "no store at stage 1":
-            assert len([line for line in w2.lines if "made by other shards" in line]) == N
+        assert m["shoal_worker_restores_failed_total"] == 0, "it doesn't even try"
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "shoal drain"])

@@ -82,7 +82,7 @@ def test_a_request_without_a_seed_is_the_same_after_a_kill():
 
 
 def test_a_request_that_kills_its_workers_is_refused_after_two():
-    with Cluster() as c:
+    with Cluster(timers={"keepalive": "10m"}) as c:  # a sanitizer's crash takes its time, and a kept-alive answer has its status already
         r = c.router("r1")
         workers = [c.mock(f"w{i}", "north", [r], *PACED) for i in range(3)]
         for w in workers:

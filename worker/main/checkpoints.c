@@ -5,6 +5,7 @@
 #include "worker/main/checkpoints.h"
 
 #include "common/base/check.h"
+#include "common/base/hash.h"
 #include "common/sys/clock.h"
 #include "common/sys/log.h"
 
@@ -43,7 +44,8 @@ struct checkpoints {
     char fingerprint[FINGERPRINT_SIZE];
     struct state_part shards[GROUP_STAGES_MAX]; // ours first
     uint32_t n_shards;
-    struct job *first; // all, oldest first
+    char place[NAME_SIZE]; // the loop's alone
+    struct job *first;     // all, oldest first
     uint32_t n_begun;
     uv_work_t expiry;
     bool expiring;
@@ -68,6 +70,19 @@ err_id checkpoints_open_store(const struct host_settings *s, struct checkpoint_s
     return checkpoint_store_open(&o, store, e);
 }
 
+// The store's id alone where one process holds all layers.
+static void name_place(struct checkpoints *c) {
+    uint64_t split = 0;
+    for (uint32_t i = 0; i < c->n_shards; i++) split = hash_mix(split ^ (c->shards[i].layer_end + 1));
+    const char *id = checkpoint_store_id(c->options.store);
+    if (c->n_shards > 1)
+        snprintf(c->place, sizeof c->place, "%s-%08x", id, (uint32_t)split);
+    else
+        snprintf(c->place, sizeof c->place, "%s", c->n_shards > 0 ? id : "");
+}
+
+const char *checkpoints_place(const struct checkpoints *c) { return c->place; }
+
 void checkpoints_serve(struct checkpoints *c, struct engine_thread *engine, const char *fingerprint,
                        const struct state_part *shards, uint32_t n_shards) {
     c->engine = engine;
@@ -76,6 +91,7 @@ void checkpoints_serve(struct checkpoints *c, struct engine_thread *engine, cons
     c->n_shards = n_shards;
     memcpy(c->shards, shards, n_shards * sizeof *shards);
     pthread_mutex_unlock(&c->lock);
+    name_place(c);
 }
 
 static struct job *add_job(struct checkpoints *c, uint64_t ticket, uint32_t slot, uint32_t count) {
@@ -189,7 +205,7 @@ static void begin_write(struct job *j) {
 // ---- in ----
 
 bool checkpoints_reach(struct checkpoints *c, const struct msg_generate *g) {
-    return c->n_shards > 0 && g->restore[0] != '\0' && strcmp(g->store, checkpoint_store_id(c->options.store)) == 0;
+    return c->place[0] != '\0' && g->restore[0] != '\0' && strcmp(g->store, c->place) == 0;
 }
 
 void checkpoints_look(struct checkpoints *c, const struct stream_key *key, const char *handle, const uint32_t *tokens,

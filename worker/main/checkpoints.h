@@ -40,6 +40,9 @@ void checkpoints_destroy(struct checkpoints **c); // when the loop has ended
 // have the same store, nothing is read or written.
 void checkpoints_serve(struct checkpoints *c, struct engine_thread *engine, const char *fingerprint,
                        const struct state_part *shards, uint32_t n_shards);
+// Behind serve: what this worker writes and reads, as routers compare it: the store, and into which layers its entries are
+// cut, because whoever is cut otherwise can't read them. "": nothing.
+const char *checkpoints_place(const struct checkpoints *c);
 
 // A checkpoint that a request names: what its manifest says of it, as far as this worker can use it.
 struct checkpoint_found {
@@ -47,7 +50,7 @@ struct checkpoint_found {
     struct sequence_state state; // tokens: NULL
     uint32_t n_usable;           // positions; 0: none
 };
-// Does the request name a checkpoint in our store?
+// Does the request name a checkpoint that is in our store and cut as we are?
 bool checkpoints_reach(struct checkpoints *c, const struct msg_generate *g);
 // Pool thread. tokens: of prompt and records, as the router knows them. What can't be used is logged, and n_usable is 0.
 void checkpoints_look(struct checkpoints *c, const struct stream_key *key, const char *handle, const uint32_t *tokens,

@@ -125,7 +125,7 @@ static void serve_checkpoints(struct host *h, const char *fingerprint_text) {
     uint32_t n = h->group ? leader_host_shards(h->group, store, shards, &why) : 1;
     if (n == 0) log_warn("checkpoints_off", "reason=%s", error_text(&why));
     checkpoints_serve(h->checkpoints, h->engine, fingerprint_text, shards, n);
-    worker_core_store(h->core, n > 0 ? store : "");
+    worker_core_store(h->core, checkpoints_place(h->checkpoints));
 }
 
 static void say_ready(void *ctx) {
