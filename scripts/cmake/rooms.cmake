@@ -19,11 +19,13 @@ if(CCACHE)
 endif()
 
 # -ffp-contract=off: a fused multiply-add appears only where the source asks for it, so that bits don't depend on the compiler.
-add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
-                    -Wimplicit-fallthrough -fno-strict-aliasing -ffp-contract=off -fno-omit-frame-pointer)
+set(NOT_CUDA "$<NOT:$<COMPILE_LANGUAGE:CUDA>>") # nvcc has options of its own (cuda.cmake)
+add_compile_options("$<${NOT_CUDA}:-Wall;-Wextra;-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes;-Wpointer-arith>"
+                    "$<${NOT_CUDA}:-Wno-unused-parameter;-Wimplicit-fallthrough;-fno-strict-aliasing;-ffp-contract=off>"
+                    "$<${NOT_CUDA}:-fno-omit-frame-pointer>")
 add_compile_definitions(_GNU_SOURCE)
 if(SHOAL_WERROR)
-  add_compile_options(-Werror)
+  add_compile_options("$<${NOT_CUDA}:-Werror>")
 endif()
 if(SHOAL_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)

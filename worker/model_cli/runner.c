@@ -39,7 +39,7 @@ static err_id open_engine(struct runner *r, const struct runner_options *o, uint
                          "the prompt and what is to be generated have %u tokens, the context holds %u", n_tokens, context);
     }
     r->chunk = o->chunk > 0 ? o->chunk : CHUNK;
-    struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1};
+    struct engine_opts opts = {.model = r->model, .threads = o->threads, .slots = 1, .rows = 1, .show_logits = true};
     opts.context = n_tokens;
     enum quant quant;
     TRY(quant_parse(o->quant, &quant, e));
