@@ -84,23 +84,17 @@ static err_id gqa(const struct pass *p, struct error *e) {
 static err_id mla_project(const struct pass *p, struct error *e) {
     struct forward *f = p->f;
     uint32_t tokens = p->n->tokens;
-    struct gemm_vectors v;
     bool lora = p->a->q_lora > 0;
-    const struct cuda_matrix *q = lora ? &p->w->q_a : &p->w->q;
-    const struct vectors *first = lora ? &f->q_a : &f->qkv;
-    TRY(forward_vectors(f, &v, &f->norm, q, tokens, e));
-    TRY(gemm_run(f->gemm, q, &v, tokens, (struct gemm_out){.to = first->x, .ld = first->ld}, f->stream, e));
-    TRY(forward_vectors(f, &v, &f->norm, &p->w->kv_a, tokens, e));
-    TRY(gemm_run(f->gemm, &p->w->kv_a, &v, tokens, (struct gemm_out){.to = f->kv_a.x, .ld = f->kv_a.ld}, f->stream, e));
-    if (!lora) return ERR_NONE;
-    struct norm_call norm = {.x = f->q_a.x, .x_bf16 = true, .ldx = f->q_a.ld, .ldo = f->q_a.ld, .weight = p->w->q_a_norm};
+    TRY(forward_product(f, &p->w->kv_a, &f->norm, &f->kv_a, tokens, e));
+    if (!lora) return forward_product(f, &p->w->q, &f->norm, &f->qkv, tokens, e);
+    TRY(forward_product(f, &p->w->q_a, &f->norm, &f->q_a, tokens, e));
+    struct norm_call norm = {.x = f->q_a.x, .ldx = f->q_a.ld, .ldo = f->q_a_norm.ld, .weight = p->w->q_a_norm};
     norm.n = p->a->q_lora;
     norm.m = tokens;
     norm.eps = p->a->lora_norm_eps;
-    norm.out = f->q_a.x;
+    norm.out = f->q_a_norm.x;
     TRY(device_error(norm_run(&norm, f->stream), "a norm", e));
-    TRY(forward_vectors(f, &v, &f->q_a, &p->w->q_b, tokens, e));
-    return gemm_run(f->gemm, &p->w->q_b, &v, tokens, (struct gemm_out){.to = f->qkv.x, .ld = f->qkv.ld}, f->stream, e);
+    return forward_product(f, &p->w->q_b, &f->q_a_norm, &f->qkv, tokens, e);
 }
 
 static err_id mla_rotate(const struct pass *p, struct error *e) {

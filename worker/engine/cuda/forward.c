@@ -62,6 +62,11 @@ static struct vectors take_vectors(struct arena *a, uint64_t m, uint64_t n) {
     return (struct vectors){arena_take(a, m * ld * 2), ld};
 }
 
+static struct floats take_floats(struct arena *a, uint64_t m, uint64_t n) {
+    uint64_t ld = round_up(n, PAD);
+    return (struct floats){arena_take(a, m * ld * sizeof(float)), ld};
+}
+
 static void lay_out_slots(struct forward *f, struct arena *a) {
     const struct engine_opts *o = &f->plan->opts;
     uint64_t words = (uint64_t)o->rows * f->spec->vocab;
@@ -83,10 +88,10 @@ static void lay_out_slots(struct forward *f, struct arena *a) {
 
 static void lay_out_experts(struct forward *f, struct arena *a, const struct sizes *z) {
     uint64_t t = f->plan->opts.batch_tokens;
-    f->shared_gate_up = take_vectors(a, t, 2 * round_up(z->shared, PAD));
+    f->shared_gate_up = take_floats(a, t, 2 * round_up(z->shared, PAD));
     f->shared_act = take_vectors(a, t, z->shared);
     f->shared_out = arena_take(a, z->shared > 0 ? t * f->ld * sizeof *f->shared_out : 0);
-    f->expert_gate_up = take_vectors(a, z->rows, 2 * round_up(z->expert, PAD));
+    f->expert_gate_up = take_floats(a, z->rows, 2 * round_up(z->expert, PAD));
     f->expert_act = take_vectors(a, z->rows, z->expert);
     f->expert_out = arena_take(a, z->rows * f->ld * sizeof *f->expert_out);
     f->scores = arena_take(a, t * z->experts * sizeof *f->scores);
@@ -110,14 +115,16 @@ static void lay_out(struct forward *f, struct arena *a) {
     lay_out_slots(f, a);
     f->hidden = arena_take(a, t * f->ld * sizeof *f->hidden);
     f->norm = take_vectors(a, rows, f->spec->hidden);
-    f->q_a = take_vectors(a, t, z.q_a);
-    f->qkv = take_vectors(a, t, z.qkv);
-    f->kv_a = take_vectors(a, t, z.kv_a);
+    f->norm_f32 = take_floats(a, z.experts > 0 ? t : 0, f->spec->hidden);
+    f->q_a = take_floats(a, t, z.q_a);
+    f->q_a_norm = take_vectors(a, t, z.q_a);
+    f->qkv = take_floats(a, t, z.qkv);
+    f->kv_a = take_floats(a, t, z.kv_a);
     f->q = arena_take(a, t * z.q * 2);
     f->q_nope = arena_take(a, t * z.q_nope * 2);
     f->latent = take_vectors(a, t, z.latent);
     f->attended = take_vectors(a, t, z.attended);
-    f->gate_up = take_vectors(a, t, 2 * round_up(z.inter, PAD));
+    f->gate_up = take_floats(a, t, 2 * round_up(z.inter, PAD));
     f->act = take_vectors(a, t, z.inter);
     f->quantised = arena_take(a, z.widest * 2);
     f->q_scale = arena_take(a, z.widest / PAD * sizeof *f->q_scale);
@@ -210,13 +217,18 @@ err_id forward_vectors(struct forward *f, struct gemm_vectors *v, const struct v
     return device_error(quantise_run(x->x, x->ld, f->quantised, f->q_scale, w->ld, w->k, m, f->stream), "quantising", e);
 }
 
-err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct vectors *out, uint32_t m,
+err_id forward_product(struct forward *f, const struct cuda_matrix *w, const struct vectors *x, const struct floats *out,
+                       uint32_t m, struct error *e) {
+    struct gemm_vectors v;
+    TRY(forward_vectors(f, &v, x, w, m, e));
+    return gemm_run(f->gemm, w, &v, m, (struct gemm_out){.to = out->x, .ld = out->ld, .f32 = true}, f->stream, e);
+}
+
+err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out, uint32_t m,
                      struct error *e) {
     for (uint32_t i = 0; i < s->parts; i++) {
-        struct gemm_vectors v;
-        TRY(forward_vectors(f, &v, x, &s->part[i], m, e));
-        struct gemm_out to = {.to = (uint16_t *)out->x + s->column[i], .ld = out->ld};
-        TRY(gemm_run(f->gemm, &s->part[i], &v, m, to, f->stream, e));
+        struct floats to = {out->x + s->column[i], out->ld};
+        TRY(forward_product(f, &s->part[i], x, &to, m, e));
     }
     return ERR_NONE;
 }
@@ -231,12 +243,13 @@ err_id forward_add(struct forward *f, const struct cuda_matrix *w, const struct 
 
 // ---- the pass ----
 
-// gather: which rows of the residual stream, or NULL.
-static err_id norm(struct forward *f, const float *weight, const uint32_t *gather, uint32_t m, struct error *e) {
+// gather: which rows of the residual stream, or NULL. f32: to f->norm_f32 too.
+static err_id norm(struct forward *f, const float *weight, const uint32_t *gather, uint32_t m, bool f32, struct error *e) {
     struct norm_call c = {.x = f->hidden, .ldx = f->ld, .gather = gather, .weight = weight, .n = f->spec->hidden, .m = m};
     c.eps = f->spec->norm_eps;
     c.out = f->norm.x;
     c.ldo = f->norm.ld;
+    c.out_f32 = f32 ? f->norm_f32.x : NULL;
     return device_error(norm_run(&c, f->stream), "a norm", e);
 }
 
@@ -253,12 +266,9 @@ static err_id apply_tables(struct forward *f, const struct batch *b, const struc
 
 static err_id head(struct forward *f, const struct batch *b, const struct batch_size *n, struct error *e) {
     if (n->n_logits == 0) return ERR_NONE;
-    const struct cuda_matrix *w = &f->weights->head;
-    struct gemm_vectors v;
-    TRY(norm(f, f->weights->final_norm, b->logits_of, n->n_logits, e));
-    TRY(forward_vectors(f, &v, &f->norm, w, n->n_logits, e));
-    struct gemm_out to = {.to = f->logits, .ld = f->ld_logits, .f32 = true};
-    return gemm_run(f->gemm, w, &v, n->n_logits, to, f->stream, e);
+    TRY(norm(f, f->weights->final_norm, b->logits_of, n->n_logits, false, e));
+    struct floats to = {f->logits, f->ld_logits};
+    return forward_product(f, &f->weights->head, &f->norm, &to, n->n_logits, e);
 }
 
 err_id forward_run(struct forward *f, const struct batch *b, const struct batch_size *n, bool incoming, struct error *e) {
@@ -272,9 +282,9 @@ err_id forward_run(struct forward *f, const struct batch *b, const struct batch_
     }
     for (uint32_t i = f->first; i < f->end; i++) {
         const struct cuda_layer *l = &w->layers[i - f->first];
-        TRY(norm(f, l->attention_norm, NULL, n->tokens, e));
+        TRY(norm(f, l->attention_norm, NULL, n->tokens, false, e));
         TRY(attention_run(f, i, b, n, e));
-        TRY(norm(f, l->mlp_norm, NULL, n->tokens, e));
+        TRY(norm(f, l->mlp_norm, NULL, n->tokens, l->router != NULL, e));
         TRY(mlp_run(f, i, n->tokens, e));
     }
     return f->end == f->spec->layers ? head(f, b, n, e) : ERR_NONE;

@@ -10,6 +10,11 @@ struct vectors {
     void *x;
     uint64_t ld;
 };
+// What products leave for the operations between them: fp32.
+struct floats {
+    float *x;
+    uint64_t ld;
+};
 
 struct forward {
     const struct cuda_plan *plan;
@@ -32,8 +37,8 @@ struct forward {
 
     uint64_t ld;   // of the residual stream
     float *hidden; // [batch_tokens][ld]
-    struct vectors norm, q_a, qkv, kv_a, latent, attended, gate_up, act, shared_gate_up, shared_act, expert_gate_up,
-        expert_act;
+    struct vectors norm, q_a_norm, latent, attended, act, shared_act, expert_act;
+    struct floats norm_f32, q_a, qkv, kv_a, gate_up, shared_gate_up, expert_gate_up; // norm_f32: what routers read
     void *q, *q_nope;    // [tokens][heads][k_pad], [tokens][heads][nope_pad]
     void *quantised;     // half, and a scale per 128
     float *q_scale;
@@ -69,8 +74,10 @@ err_id mlp_run(struct forward *f, uint32_t layer, uint32_t tokens, struct error 
 // x [m][n] as a product with w takes it: bf16 as it is, and quantised where the matrix is FP8.
 err_id forward_vectors(struct forward *f, struct gemm_vectors *v, const struct vectors *x, const struct cuda_matrix *w,
                        uint32_t m, struct error *e);
-// All parts of a stack; out: bf16 [m][ld].
-err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct vectors *out, uint32_t m,
+err_id forward_product(struct forward *f, const struct cuda_matrix *w, const struct vectors *x, const struct floats *out,
+                       uint32_t m, struct error *e);
+// All parts of a stack.
+err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out, uint32_t m,
                      struct error *e);
 // f->hidden += w x + bias.
 err_id forward_add(struct forward *f, const struct cuda_matrix *w, const struct vectors *x, const float *bias, uint32_t m,

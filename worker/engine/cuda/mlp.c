@@ -19,13 +19,13 @@ static err_id biased_gate_up(struct forward *f, const struct cuda_mlp *w, uint32
         }
         struct gemm_vectors v;
         TRY(forward_vectors(f, &v, &f->norm, &part, tokens, e));
-        struct gemm_out out = {.to = (uint16_t *)f->gate_up.x + i * padded(inter), .ld = f->gate_up.ld, .bias = w->gate_up_bias[i]};
+        struct gemm_out out = {.to = f->gate_up.x + i * padded(inter), .ld = f->gate_up.ld, .f32 = true, .bias = w->gate_up_bias[i]};
         TRY(gemm_run(f->gemm, &part, &v, tokens, out, f->stream, e));
     }
     return ERR_NONE;
 }
 
-static err_id silu(struct forward *f, const struct vectors *gate_up, const struct vectors *act, uint32_t inter, uint32_t m,
+static err_id silu(struct forward *f, const struct floats *gate_up, const struct vectors *act, uint32_t inter, uint32_t m,
                    struct error *e) {
     cudaError_t id = silu_run(gate_up->x, gate_up->ld, padded(inter), act->x, act->ld, inter, m, f->stream);
     return device_error(id, "an activation", e);
@@ -44,7 +44,7 @@ static err_id dense(struct forward *f, const struct cuda_mlp *w, const struct ml
 // ---- a mixture of experts ----
 
 static struct moe_call choice_call(const struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens) {
-    struct moe_call c = {.x = f->norm.x, .ldx = f->norm.ld, .router = l->router, .bias = l->router_bias, .tokens = tokens};
+    struct moe_call c = {.x = f->norm_f32.x, .ldx = f->norm_f32.ld, .router = l->router, .bias = l->router_bias, .tokens = tokens};
     c.hidden = f->spec->hidden;
     c.experts = m->experts;
     c.top_k = m->top_k;
@@ -65,7 +65,7 @@ static struct moe_call choice_call(const struct forward *f, const struct cuda_la
 
 // All experts' products at once. x has a row per token when gathered, else one per row of an expert.
 static err_id grouped(struct forward *f, const struct cuda_matrix *w, uint32_t experts, const struct vectors *x, bool gathered,
-                      uint32_t rows, uint32_t tokens, struct gemm_out out, struct error *e) {
+                      uint32_t rows, uint32_t tokens, struct floats out, struct error *e) {
     struct gemm_vectors v;
     TRY(forward_vectors(f, &v, x, w, gathered ? tokens : rows, e));
     struct stream_call c = {.w = w->w, .ldw = w->ld, .n = w->n, .k = w->ld, .x = v.x, .ldx = v.ldx, .m = tokens, .batch = experts};
@@ -80,32 +80,29 @@ static err_id grouped(struct forward *f, const struct cuda_matrix *w, uint32_t e
     }
     c.group_first = f->expert_first;
     c.gather = gathered ? f->expert_of : NULL;
-    c.out = out.to;
+    c.out = out.x;
     c.ldo = out.ld;
-    c.out_f32 = out.f32;
+    c.out_f32 = true;
     return device_error(stream_run(&c, f->stream), "experts' products", e);
 }
 
 static err_id shared_expert(struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens,
                             struct error *e) {
-    struct gemm_vectors v;
     TRY(forward_stack(f, &l->shared.gate_up, &f->norm, &f->shared_gate_up, tokens, e));
     TRY(silu(f, &f->shared_gate_up, &f->shared_act, m->shared_inter, tokens, e));
-    TRY(forward_vectors(f, &v, &f->shared_act, &l->shared.down, tokens, e));
-    struct gemm_out out = {.to = f->shared_out, .ld = f->ld, .f32 = true};
-    return gemm_run(f->gemm, &l->shared.down, &v, tokens, out, f->stream, e);
+    struct floats out = {f->shared_out, f->ld};
+    return forward_product(f, &l->shared.down, &f->shared_act, &out, tokens, e);
 }
 
 static err_id moe(struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens, struct error *e) {
     struct moe_call c = choice_call(f, l, m, tokens);
     uint32_t rows = tokens * m->top_k;
     TRY(device_error(moe_choose(&c, f->stream), "choosing experts", e));
-    struct gemm_out gate = {.to = f->expert_gate_up.x, .ld = f->expert_gate_up.ld}, up = gate;
-    up.to = (uint16_t *)up.to + padded(m->expert_inter);
+    struct floats gate = f->expert_gate_up, up = gate, down = {f->expert_out, f->ld};
+    up.x += padded(m->expert_inter);
     TRY(grouped(f, &l->expert_gate, m->experts, &f->norm, true, rows, tokens, gate, e));
     TRY(grouped(f, &l->expert_up, m->experts, &f->norm, true, rows, tokens, up, e));
     TRY(silu(f, &f->expert_gate_up, &f->expert_act, m->expert_inter, rows, e));
-    struct gemm_out down = {.to = f->expert_out, .ld = f->ld, .f32 = true};
     TRY(grouped(f, &l->expert_down, m->experts, &f->expert_act, false, rows, tokens, down, e));
     if (m->shared_inter > 0) TRY(shared_expert(f, l, m, tokens, e));
     const float *shared = m->shared_inter > 0 ? f->shared_out : NULL;

@@ -39,28 +39,26 @@ __global__ void norm_kernel(norm_call c) {
     pdl_next();
     pdl_wait();
     uint64_t row = c.gather == NULL ? blockIdx.x : c.gather[blockIdx.x];
-    const float *f = (const float *)c.x + row * c.ldx;
-    const __nv_bfloat16 *h = (const __nv_bfloat16 *)c.x + row * c.ldx;
+    const float *x = c.x + row * c.ldx;
     float sum = 0;
-    for (uint32_t i = threadIdx.x; i < c.n; i += blockDim.x) {
-        float x = c.x_bf16 ? bf(h, i) : f[i];
-        sum += x * x;
-    }
+    for (uint32_t i = threadIdx.x; i < c.n; i += blockDim.x) sum += x[i] * x[i];
     float by = rsqrtf(block_sum(sum, scratch) / c.n + c.eps);
     __nv_bfloat16 *out = (__nv_bfloat16 *)c.out + blockIdx.x * c.ldo;
     for (uint32_t i = threadIdx.x; i < c.n; i += blockDim.x) {
-        out[i] = __float2bfloat16((c.x_bf16 ? bf(h, i) : f[i]) * by * c.weight[i]);
+        float y = x[i] * by * c.weight[i];
+        out[i] = __float2bfloat16(y);
+        if (c.out_f32 != NULL) c.out_f32[blockIdx.x * c.ldo + i] = y;
     }
 }
 
-__global__ void silu_kernel(const __nv_bfloat16 *gate, uint64_t ld, uint32_t up_off, __nv_bfloat16 *out, uint64_t ldo,
+__global__ void silu_kernel(const float *gate, uint64_t ld, uint32_t up_off, __nv_bfloat16 *out, uint64_t ldo,
                             uint32_t n) {
     pdl_next();
     pdl_wait();
     uint64_t row = blockIdx.x;
     uint32_t i = blockIdx.y * blockDim.x + threadIdx.x;
     if (i >= n) return;
-    float g = bf(gate, row * ld + i), u = bf(gate, row * ld + up_off + i);
+    float g = gate[row * ld + i], u = gate[row * ld + up_off + i];
     out[row * ldo + i] = __float2bfloat16(g / (1 + expf(-g)) * u);
 }
 
@@ -93,9 +91,9 @@ __global__ void rope_kernel(const __grid_constant__ rope_call c) {
     uint32_t t = blockIdx.x, head = blockIdx.y * HEAD_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (head >= c.heads + 2 * c.kv_heads) return;
     float *x = heads[threadIdx.x / 32];
-    const __nv_bfloat16 *from = (const __nv_bfloat16 *)c.qkv + t * c.ld + head * c.head_dim;
+    const float *from = c.qkv + t * c.ld + head * c.head_dim;
     for (uint32_t i = lane; i < c.head_dim; i += 32) {
-        x[i] = bf(from, i) + (c.bias == NULL ? 0 : c.bias[head * c.head_dim + i]);
+        x[i] = from[i] + (c.bias == NULL ? 0 : c.bias[head * c.head_dim + i]);
     }
     __syncwarp();
     uint32_t pos = c.pos[t];
@@ -123,8 +121,8 @@ __global__ void mla_kernel(const __grid_constant__ mla_call c) {
     uint32_t pos = c.pos[t];
     const float *cosine = c.cosine + (uint64_t)pos * (c.rope_dim / 2), *sine = c.sine + (uint64_t)pos * (c.rope_dim / 2);
     if (job == c.heads) {
-        const __nv_bfloat16 *kv = (const __nv_bfloat16 *)c.kv + t * c.ld_kv;
-        for (uint32_t i = lane; i < c.kv_lora + c.rope_dim; i += 32) x[i] = bf(kv, i);
+        const float *kv = c.kv + t * c.ld_kv;
+        for (uint32_t i = lane; i < c.kv_lora + c.rope_dim; i += 32) x[i] = kv[i];
         __syncwarp();
         norm_head(x, c.kv_lora, c.norm, c.eps);
         rotate(x + c.kv_lora, c.rope_dim, c.interleaved, cosine, sine);
@@ -133,10 +131,10 @@ __global__ void mla_kernel(const __grid_constant__ mla_call c) {
         for (uint32_t i = lane; i < c.kv_lora + c.rope_dim; i += 32) to[i] = __float2bfloat16(x[i]);
         return;
     }
-    const __nv_bfloat16 *q = (const __nv_bfloat16 *)c.q + t * c.ld_q + job * (c.nope_dim + c.rope_dim);
+    const float *q = c.q + t * c.ld_q + job * (c.nope_dim + c.rope_dim);
     uint64_t at = (uint64_t)t * c.heads + job;
-    for (uint32_t i = lane; i < c.nope_dim; i += 32) ((__nv_bfloat16 *)c.q_nope)[at * c.nope_pad + i] = q[i];
-    for (uint32_t i = lane; i < c.rope_dim; i += 32) x[i] = bf(q, c.nope_dim + i);
+    for (uint32_t i = lane; i < c.nope_dim; i += 32) ((__nv_bfloat16 *)c.q_nope)[at * c.nope_pad + i] = __float2bfloat16(q[i]);
+    for (uint32_t i = lane; i < c.rope_dim; i += 32) x[i] = q[c.nope_dim + i];
     __syncwarp();
     rotate(x, c.rope_dim, c.interleaved, cosine, sine);
     __nv_bfloat16 *to = (__nv_bfloat16 *)c.q_full + at * c.k_pad + c.kv_lora;
@@ -161,10 +159,10 @@ cudaError_t norm_run(const struct norm_call *c, cudaStream_t stream) {
     return c->m == 0 ? cudaSuccess : launch(norm_kernel, dim3(c->m), dim3(512), 0, stream, *c);
 }
 
-cudaError_t silu_run(const void *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,
+cudaError_t silu_run(const float *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,
                      cudaStream_t stream) {
     if (m == 0) return cudaSuccess;
-    return launch(silu_kernel, dim3(m, (n + 255) / 256), dim3(256), 0, stream, (const __nv_bfloat16 *)gate, ld, up_off,
+    return launch(silu_kernel, dim3(m, (n + 255) / 256), dim3(256), 0, stream, gate, ld, up_off,
                   (__nv_bfloat16 *)out, ldo, n);
 }
 

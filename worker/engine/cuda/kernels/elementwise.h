@@ -22,26 +22,26 @@ cudaError_t tables_run(const struct tables_call *call, cudaStream_t stream);
 cudaError_t embed_run(const void *embed, uint64_t embed_ld, const uint32_t *at, const uint32_t *tokens, float *hidden,
                       uint64_t ld, uint32_t n, uint32_t m, cudaStream_t stream);
 
-// out = x / sqrt(mean of x^2 + eps) * weight as bf16. x: float, or bf16 with x_bf16; gather: rows of x, or NULL.
+// out = x / sqrt(mean of x^2 + eps) * weight as bf16, and where out_f32 is given there too. gather: rows of x, or NULL.
 struct norm_call {
-    const void *x;
-    bool x_bf16;
+    const float *x;
     uint64_t ldx, ldo;
     const uint32_t *gather;
     const float *weight;
     uint32_t n, m;
     float eps;
     void *out;
+    float *out_f32; // rows of ldo
 };
 cudaError_t norm_run(const struct norm_call *call, cudaStream_t stream);
 
-// out = silu(gate) * up; up lies up_off elements after gate.
-cudaError_t silu_run(const void *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,
+// out = silu(gate) * up as bf16; up lies up_off elements after gate.
+cudaError_t silu_run(const float *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,
                      cudaStream_t stream);
 
-// GQA: biases, norms over heads, rotation; keys and values to the cache. qkv: bf16 [tokens][ld] = q heads, k heads, v heads.
+// GQA: biases, norms over heads, rotation; keys and values to the cache. qkv: [tokens][ld] = q heads, k heads, v heads.
 struct rope_call {
-    const void *qkv;
+    const float *qkv;
     uint64_t ld;
     const float *bias; // of all of qkv, or NULL
     const float *q_norm, *k_norm;
@@ -61,7 +61,7 @@ cudaError_t rope_run(const struct rope_call *call, cudaStream_t stream);
 // MLA: norm of the latent, rotation of the shared key, both to the cache; q = [nope | rope] per head is cut up: nope to
 // q_nope [tokens][heads][nope_pad], the rotated rest to q_full [tokens][heads][k_pad] past kv_lora.
 struct mla_call {
-    const void *q, *kv; // bf16 [tokens][ld_q], [tokens][ld_kv] = latent, key
+    const float *q, *kv; // [tokens][ld_q], [tokens][ld_kv] = latent, key
     uint64_t ld_q, ld_kv;
     const float *norm;
     float eps;

@@ -7,11 +7,11 @@ __global__ void score_kernel(const __grid_constant__ moe_call c) {
     pdl_next();
     pdl_wait();
     uint32_t t = blockIdx.x;
-    const __nv_bfloat16 *x = (const __nv_bfloat16 *)c.x + t * c.ldx;
+    const float *x = c.x + t * c.ldx;
     for (uint32_t e = blockIdx.y * (THREADS / 32) + threadIdx.x / 32; e < c.experts; e += gridDim.y * (THREADS / 32)) {
         float sum = 0;
         for (uint32_t i = threadIdx.x % 32; i < c.hidden; i += 32) {
-            sum = fmaf(__bfloat162float(x[i]), c.router[(uint64_t)e * c.hidden + i], sum);
+            sum = fmaf(x[i], c.router[(uint64_t)e * c.hidden + i], sum);
         }
         sum = warp_sum(sum);
         if (threadIdx.x % 32 == 0) c.scores[(uint64_t)t * c.experts + e] = sum;

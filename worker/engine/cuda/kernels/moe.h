@@ -11,7 +11,7 @@ extern "C" {
 enum { MOE_EXPERTS_MAX = 1024, MOE_TOP_MAX = 32 };
 
 struct moe_call {
-    const void *x; // bf16 [tokens][ldx]
+    const float *x; // [tokens][ldx]
     uint64_t ldx;
     const float *router; // [experts][hidden]
     const float *bias;   // counts for the choice alone; or NULL
