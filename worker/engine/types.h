@@ -45,6 +45,7 @@ struct engine_opts {
     uint32_t step_min_ms;            // pace: a step's result comes no sooner
     uint32_t quant;                  // enum quant (worker/model/spec.h): quantise at load; 0 = as the files have it
     uint32_t numeric;                // enum engine_numeric
+    bool deterministic;              // cuda: own kernels alone; bits depend on no batch or chunking, as the CPU's never do
     bool show_logits;                // results bring LAST rows' logits too; the CPU's always do
     uint32_t isa;                    // cpu: which instructions; 0 = the best there are (table.h)
     struct engine_mock_opts mock;

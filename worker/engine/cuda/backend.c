@@ -37,7 +37,7 @@ static err_id create_flight(struct cuda *c, struct flight *f, struct error *e) {
 
 static err_id create_parts(struct cuda *c, struct error *e) {
     TRY_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "making a stream");
-    TRY(forward_create(&c->forward, &c->plan, &c->weights, false, c->stream, e));
+    TRY(forward_create(&c->forward, &c->plan, &c->weights, c->plan.opts.deterministic, c->stream, e));
     for (int i = 0; i < ENGINE_DEPTH; i++) TRY(create_flight(c, &c->flight[i], e));
     TRY(pinned(&c->kv_block, c->forward.block_elements * 2, e));
     if (cuda_has_head(c)) TRY(pinned(&c->host_logits, (uint64_t)c->plan.logits * c->spec.vocab * sizeof(float), e));
@@ -116,7 +116,8 @@ static err_id cuda_load(struct engine *engine, engine_load_fn *progress, void *c
     if (id != ERR_NONE) return id;
     char text[128];
     const char *fp8 = c->spec.fp8_block[0] == 0 ? "" : " fp8-w8a8";
-    int n = snprintf(text, sizeof text, "%s%s %s", CUDA_NUMERIC_CLASS, fp8, model_fingerprint(m));
+    const char *fixed = c->plan.opts.deterministic ? " deterministic" : "";
+    int n = snprintf(text, sizeof text, "%s%s%s %s", CUDA_NUMERIC_CLASS, fp8, fixed, model_fingerprint(m));
     XXH128_hash_t h = XXH3_128bits(text, (size_t)n);
     snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
     return ERR_NONE;
