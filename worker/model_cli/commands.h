@@ -5,6 +5,7 @@
 int shoal_model_inspect(int argc, char **argv);
 int shoal_model_logits(int argc, char **argv);
 int shoal_model_generate(int argc, char **argv);
+int shoal_model_bench(int argc, char **argv);
 int shoal_model_quantize(int argc, char **argv);
 int shoal_model_replay(int argc, char **argv);
 int shoal_model_tokenize(int argc, char **argv);

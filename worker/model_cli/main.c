@@ -12,6 +12,7 @@ static const struct {
     {"inspect", shoal_model_inspect, "what a model folder holds, and the memory that it needs"},
     {"logits", shoal_model_logits, "the likeliest next tokens after a prompt, with their logits"},
     {"generate", shoal_model_generate, "a greedy answer"},
+    {"bench", shoal_model_bench, "how fast a device prefills and decodes"},
     {"quantize", shoal_model_quantize, "a model folder with its matrices in int8 or int4"},
     {"replay", shoal_model_replay, "a recording of a worker's engine, run again and compared"},
     {"tokenize", shoal_model_tokenize, "text to token ids, and back with --decode"},
