@@ -1,7 +1,7 @@
 #include "worker/engine/cuda/kernels/device.cuh"
 #include "worker/engine/cuda/kernels/elementwise.h"
 
-enum { HEAD_MAX = 512, HEAD_WARPS = 8 };
+enum { HEAD_MAX = 512, HEAD_WARPS = 8, NORM_THREADS = 512, NORM_WORDS = 4 };
 
 static __device__ __forceinline__ float bf(const __nv_bfloat16 *p, uint64_t i) { return __bfloat162float(p[i]); }
 
@@ -34,21 +34,42 @@ __global__ void embed_kernel(const __nv_bfloat16 *embed, uint64_t embed_ld, cons
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x) hidden[blockIdx.x * ld + i] = bf(embed, token * embed_ld + i);
 }
 
-__global__ void norm_kernel(norm_call c) {
+// Four elements; weights and outputs have room for a whole number of fours.
+static __device__ __forceinline__ void norm_store(const norm_call &c, uint32_t i, float4 x, float by) {
+    float4 w = ((const float4 *)c.weight)[i];
+    float4 y = make_float4(x.x * by * w.x, x.y * by * w.y, x.z * by * w.z, x.w * by * w.w);
+    __nv_bfloat162 low = __floats2bfloat162_rn(y.x, y.y), high = __floats2bfloat162_rn(y.z, y.w);
+    uint2 both = make_uint2(*(uint32_t *)&low, *(uint32_t *)&high);
+    *(uint2 *)((__nv_bfloat16 *)c.out + blockIdx.x * c.ldo + i * 4) = both;
+    if (c.out_f32 != NULL) ((float4 *)(c.out_f32 + blockIdx.x * c.ldo))[i] = y;
+}
+
+__global__ void __launch_bounds__(NORM_THREADS) norm_kernel(const __grid_constant__ norm_call c) {
     __shared__ float scratch[32];
     pdl_next();
     pdl_wait();
     uint64_t row = c.gather == NULL ? blockIdx.x : c.gather[blockIdx.x];
-    const float *x = c.x + row * c.ldx;
+    const float4 *x = (const float4 *)(c.x + row * c.ldx); // rows go on with zeros up to a multiple of 4
+    float4 v[NORM_WORDS];
     float sum = 0;
-    for (uint32_t i = threadIdx.x; i < c.n; i += blockDim.x) sum += x[i] * x[i];
-    float by = rsqrtf(block_sum(sum, scratch) / c.n + c.eps);
-    __nv_bfloat16 *out = (__nv_bfloat16 *)c.out + blockIdx.x * c.ldo;
-    for (uint32_t i = threadIdx.x; i < c.n; i += blockDim.x) {
-        float y = x[i] * by * c.weight[i];
-        out[i] = __float2bfloat16(y);
-        if (c.out_f32 != NULL) c.out_f32[blockIdx.x * c.ldo + i] = y;
+    uint32_t words = (c.n + 3) / 4;
+#pragma unroll
+    for (int k = 0; k < NORM_WORDS; k++) {
+        uint32_t i = threadIdx.x + k * NORM_THREADS;
+        v[k] = i < words ? x[i] : make_float4(0, 0, 0, 0);
+        sum += v[k].x * v[k].x + v[k].y * v[k].y + (v[k].z * v[k].z + v[k].w * v[k].w);
     }
+    for (uint32_t i = threadIdx.x + NORM_WORDS * NORM_THREADS; i < words; i += NORM_THREADS) {
+        float4 w = x[i];
+        sum += w.x * w.x + w.y * w.y + (w.z * w.z + w.w * w.w);
+    }
+    float by = rsqrtf(block_sum(sum, scratch) / c.n + c.eps);
+#pragma unroll
+    for (int k = 0; k < NORM_WORDS; k++) {
+        uint32_t i = threadIdx.x + k * NORM_THREADS;
+        if (i < words) norm_store(c, i, v[k], by);
+    }
+    for (uint32_t i = threadIdx.x + NORM_WORDS * NORM_THREADS; i < words; i += NORM_THREADS) norm_store(c, i, x[i], by);
 }
 
 __global__ void silu_kernel(const float *gate, uint64_t ld, uint32_t up_off, __nv_bfloat16 *out, uint64_t ldo,
@@ -156,7 +177,7 @@ cudaError_t embed_run(const void *embed, uint64_t embed_ld, const uint32_t *at, 
 }
 
 cudaError_t norm_run(const struct norm_call *c, cudaStream_t stream) {
-    return c->m == 0 ? cudaSuccess : launch(norm_kernel, dim3(c->m), dim3(512), 0, stream, *c);
+    return c->m == 0 ? cudaSuccess : launch(norm_kernel, dim3(c->m), dim3(NORM_THREADS), 0, stream, *c);
 }
 
 cudaError_t silu_run(const float *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,

@@ -122,17 +122,18 @@ __global__ void __launch_bounds__(WARPS * 32, 2) stream_kernel(const __grid_cons
     const char *w = (const char *)c.w + p.group * c.w_step * BYTES;
     const char *r0 = w + n0 * c.ldw * BYTES, *r1 = w + n1 * c.ldw * BYTES;
     uint4 wq[AHEAD][4];
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) {
-        if (warp + i * WARPS < chunks) load_w(wq[i], r0, r1, warp + i * WARPS, p.t);
-    }
     pdl_next();
-    pdl_wait();
-    if (c.group_first != NULL) {
+    if (c.group_first != NULL) { // most groups may be empty: their weights aren't read
+        pdl_wait();
         p.first = c.group_first[p.group];
         p.m = c.group_first[p.group + 1] - p.first;
         if (p.m0 >= p.m) return;
     }
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+        if (warp + i * WARPS < chunks) load_w(wq[i], r0, r1, warp + i * WARPS, p.t);
+    }
+    if (c.group_first == NULL) pdl_wait();
     vectors<TILES> v = find_vectors<TILES>(c, p, 2);
     float acc[TILES][4] = {};
     const float *scale = FP8 ? c.w_scale + p.group * c.scale_step : NULL;
