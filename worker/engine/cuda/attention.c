@@ -105,6 +105,7 @@ static err_id mla_rotate(const struct pass *p, struct error *e) {
     c.cosine = f->cosine;
     c.sine = f->sine;
     c.interleaved = f->spec->rope.interleaved;
+    c.round_latent = p->w->kv_a.scale != NULL;
     c.tokens = p->n->tokens;
     c.heads = a->heads;
     c.nope_dim = a->nope_dim;

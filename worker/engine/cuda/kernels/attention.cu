@@ -308,6 +308,7 @@ __global__ void merge_segments(const __grid_constant__ attend_call c, uint32_t s
     if (r >= u.rows || dim >= c.v_pad) return;
     const float *part = c.parts + (((uint64_t)blockIdx.x * gridDim.y + blockIdx.y) * 16 + r) * segments * (c.v_pad + 2);
     float M = -INFINITY, L = 0, run = 0, old, fresh;
+#pragma unroll 4
     for (uint32_t at = u.begin / seg * seg; at < u.end; at += seg, part += c.v_pad + 2) {
         merge_factors(part[0], part[1], &M, &L, &old, &fresh);
         run = fmaf(part[2 + dim], fresh, run * old);

@@ -105,6 +105,23 @@ static __device__ void rotate(float *x, uint32_t dim, bool interleaved, const fl
     __syncwarp();
 }
 
+// x[n] of this warp: what quantise_run() makes of it, as float.
+static __device__ void round_e4m3(float *x, uint32_t n) {
+    for (uint32_t first = 0; first < n; first += 128) {
+        uint32_t end = min(first + 128, n);
+        float most = 0;
+        for (uint32_t i = first + threadIdx.x % 32; i < end; i += 32) most = fmaxf(most, fabsf(x[i]));
+        for (int i = 16; i > 0; i >>= 1) most = fmaxf(most, __shfl_xor_sync(0xffffffff, most, i));
+        float s = fmaxf(most, 1e-10f) / 448;
+        for (uint32_t i = first + threadIdx.x % 32; i < end; i += 32) {
+            if (x[i] != x[i]) continue; // a NaN stays one
+            __nv_fp8_storage_t q = __nv_cvt_float_to_fp8(x[i] / s, __NV_SATFINITE, __NV_E4M3);
+            x[i] = __half2float(__half(__nv_cvt_fp8_to_halfraw(q, __NV_E4M3))) * s;
+        }
+    }
+    __syncwarp();
+}
+
 __global__ void rope_kernel(const __grid_constant__ rope_call c) {
     __shared__ float heads[HEAD_WARPS][HEAD_MAX];
     pdl_next();
@@ -146,6 +163,7 @@ __global__ void mla_kernel(const __grid_constant__ mla_call c) {
         for (uint32_t i = lane; i < c.kv_lora + c.rope_dim; i += 32) x[i] = kv[i];
         __syncwarp();
         norm_head(x, c.kv_lora, c.norm, c.eps);
+        if (c.round_latent) round_e4m3(x, c.kv_lora);
         rotate(x + c.kv_lora, c.rope_dim, c.interleaved, cosine, sine);
         uint64_t block = c.table[(uint64_t)c.slot[t] * c.table_ld + pos / c.block_tokens] * c.block_step;
         __nv_bfloat16 *to = (__nv_bfloat16 *)c.k + block + pos % c.block_tokens * c.k_row;

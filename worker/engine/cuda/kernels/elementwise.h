@@ -67,6 +67,7 @@ struct mla_call {
     float eps;
     const float *cosine, *sine;
     bool interleaved;
+    bool round_latent; // to e4m3 values with a scale per 128: the latent is what an FP8 matrix takes
     uint32_t tokens, heads, nope_dim, nope_pad, rope_dim, kv_lora, k_pad;
     const uint32_t *pos, *slot, *table;
     uint32_t table_ld, block_tokens;
