@@ -1,6 +1,6 @@
-// The CUDA engine behind the seam, on a machine with a GPU: engine_check FAMILIES-FOLDER [NAME...]. For every fixture model, in the
-// deterministic class: chunks, batches, stages, steps planned ahead, copied blocks and moved KV entries leave the bits alone;
-// the tokens are those that sampler.h picks from the logits.
+// The CUDA engine behind the seam, on a machine with a GPU: engine_check FAMILIES-FOLDER [NAME...]. For every fixture model,
+// in the deterministic class: chunks, batches, stages, steps planned ahead, copied blocks and moved KV entries leave the
+// bits alone; the tokens are those that sampler.h picks from the logits.
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,7 +40,8 @@ static float *all_logits(struct driver *d, uint32_t slot, uint32_t chunk) {
 static void same_bits(const char *what, uint32_t how, const float *a, const float *b, size_t tokens) {
     for (size_t i = 0; i < tokens * vocab; i++) {
         if (memcmp(&a[i], &b[i], sizeof *a) == 0) continue;
-        fail_msg("%s %u: logit %zu of token %zu is %.9g, not %.9g", what, how, i % vocab, i / vocab, (double)b[i], (double)a[i]);
+        fail_msg("%s %u: logit %zu of token %zu is %.9g, not %.9g", what, how, i % vocab, i / vocab, (double)b[i],
+                 (double)a[i]);
     }
 }
 
@@ -175,14 +176,16 @@ static void tokens_are_the_samplers(void **state) {
         struct engine_result r = driver_result(&d, step);
         for (uint32_t s = 0; s < SLOTS; s++) {
             struct sampling_params params = sampling_of(s);
-            struct sampler_input in = {r.rows[s].logits, vocab, &params, history[s], 1 + s * 7 % length, n[s], masks[s], forced[s]};
+            struct sampler_input in = {r.rows[s].logits,   vocab, &params,  history[s],
+                                       1 + s * 7 % length, n[s],  masks[s], forced[s]};
             struct engine_token want;
             bool ok = sampler_pick(work, &in, &want);
             if (ok == r.rows[s].numeric_error) fail_msg("step %u slot %u: ok %d", i, s, ok);
             if (ok && want.token != r.rows[s].tokens[0].token)
                 fail_msg("step %u slot %u: token %u, not %u", i, s, r.rows[s].tokens[0].token, want.token);
             if (!ok) continue;
-            assert_true(want.logprob - r.rows[s].tokens[0].logprob < 1e-4f && r.rows[s].tokens[0].logprob - want.logprob < 1e-4f);
+            assert_true(want.logprob - r.rows[s].tokens[0].logprob < 1e-4f &&
+                        r.rows[s].tokens[0].logprob - want.logprob < 1e-4f);
             assert_int_equal(want.n_top, r.rows[s].tokens[0].n_top);
             history[s][n[s]++] = want.token;
         }
@@ -232,7 +235,10 @@ static void copied_blocks_go_on(void **state) {
     driver_open(&d, 0, NULL, prompt, length, length);
     driver_row(&d, 0, prompt, length - 1, PLAN_LOGITS_NONE);
     driver_run(&d);
-    uint32_t step = d.info.limits.blocks % 7 != 0 ? 7 : d.info.limits.blocks % 11 != 0 ? 11 : 1, first = d.free_next, count = d.mapped[0];
+    uint32_t step = d.info.limits.blocks % 7 != 0    ? 7
+                    : d.info.limits.blocks % 11 != 0 ? 11
+                                                     : 1,
+             first = d.free_next, count = d.mapped[0];
     driver_open(&d, 1, NULL, prompt, length, length);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t src = (uint32_t)((i * (uint64_t)step + 3) % d.info.limits.blocks);

@@ -1,7 +1,8 @@
 // shoal-model bench: how fast an engine prefills and decodes, by batch, and what it moved for that.
 //
-// Bytes of a decode step: the shard's weights without the embedding table (once a step, whatever the batch; of a mixture of experts
-// that is more than is touched), and the KV entries that its rows attend to. One step is planned ahead, as a worker does.
+// Bytes of a decode step: the shard's weights without the embedding table (once a step, whatever the batch; of a mixture of
+// experts that is more than is touched), and the KV entries that its rows attend to. One step is planned ahead, as a worker
+// does.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,42 @@ struct bench {
 
 static enum flags_next parse(int argc, char **argv, struct bench *b) {
     const struct flag flags[] = {
-        {.name = "model", .kind = FLAG_STRING, .target = &b->model_path, .value = "DIR", .help = "Hugging Face model folder, or a GGUF file",
+        {.name = "model",
+         .kind = FLAG_STRING,
+         .target = &b->model_path,
+         .value = "DIR",
+         .help = "Hugging Face model folder, or a GGUF file",
          .required = true},
         {.name = "device", .kind = FLAG_STRING, .target = &b->device, .value = "NAME", .help = "what computes"},
-        {.name = "batch", .kind = FLAG_STRING, .target = &b->batches, .value = "1,16,64", .help = "sequences that decode together"},
-        {.name = "context", .kind = FLAG_U32, .target = &b->context, .value = "N", .help = "tokens of each prompt", .min = 1, .max = 1 << 20},
-        {.name = "tokens", .kind = FLAG_U32, .target = &b->tokens, .value = "N", .help = "tokens decoded after it", .min = 2, .max = 1 << 16},
-        {.name = "chunk", .kind = FLAG_U32, .target = &b->chunk, .value = "N", .help = "prompt tokens per step", .min = 1, .max = 1 << 15},
-        {.name = "deterministic", .kind = FLAG_BOOL, .target = &b->deterministic,
+        {.name = "batch",
+         .kind = FLAG_STRING,
+         .target = &b->batches,
+         .value = "1,16,64",
+         .help = "sequences that decode together"},
+        {.name = "context",
+         .kind = FLAG_U32,
+         .target = &b->context,
+         .value = "N",
+         .help = "tokens of each prompt",
+         .min = 1,
+         .max = 1 << 20},
+        {.name = "tokens",
+         .kind = FLAG_U32,
+         .target = &b->tokens,
+         .value = "N",
+         .help = "tokens decoded after it",
+         .min = 2,
+         .max = 1 << 16},
+        {.name = "chunk",
+         .kind = FLAG_U32,
+         .target = &b->chunk,
+         .value = "N",
+         .help = "prompt tokens per step",
+         .min = 1,
+         .max = 1 << 15},
+        {.name = "deterministic",
+         .kind = FLAG_BOOL,
+         .target = &b->deterministic,
          .help = "cuda: bits that depend on no batch or chunking"},
     };
     const struct flag_spec spec = {
@@ -133,7 +162,8 @@ static err_id prefill(struct bench *b, uint32_t batch, const uint32_t *prompt, d
         TRY(submit(b, e));
         if (b->step >= first + AHEAD) TRY(take(b, b->step - AHEAD, e));
     }
-    for (uint64_t step = b->step >= first + AHEAD ? b->step - AHEAD + 1 : first; step <= b->step; step++) TRY(take(b, step, e));
+    for (uint64_t step = b->step >= first + AHEAD ? b->step - AHEAD + 1 : first; step <= b->step; step++)
+        TRY(take(b, step, e));
     *us = (double)(steps_now_us() - start);
     return ERR_NONE;
 }
@@ -146,7 +176,8 @@ static err_id decode(struct bench *b, uint32_t batch, double *us, struct error *
         TRY(submit(b, e));
         if (b->step >= first + AHEAD) TRY(take(b, b->step - AHEAD, e));
     }
-    for (uint64_t step = b->step >= first + AHEAD ? b->step - AHEAD + 1 : first; step <= b->step; step++) TRY(take(b, step, e));
+    for (uint64_t step = b->step >= first + AHEAD ? b->step - AHEAD + 1 : first; step <= b->step; step++)
+        TRY(take(b, step, e));
     *us = (double)(steps_now_us() - start);
     return ERR_NONE;
 }
@@ -158,11 +189,13 @@ static void report(const struct bench *b, uint32_t batch, double prefill_us, dou
     double embed = s->tied ? 0 : (double)s->vocab * s->hidden * 2;
     double kv = (double)batch * (b->context + steps / 2.0) * (double)b->info->kv_bytes_per_token;
     double bytes = (double)b->info->mem.weights_bytes - embed + kv;
-    printf("{\"phase\":\"prefill\",\"batch\":%u,\"context\":%u,\"tokens_s\":%.1f,\"weights_tflops\":%.1f}\n", batch, b->context,
-           prompts / prefill_us * 1e6, prompts * ((double)b->info->mem.weights_bytes - embed) / prefill_us / 1e6);
-    printf("{\"phase\":\"decode\",\"batch\":%u,\"context\":%u,\"steps\":%u,\"step_us\":%.1f,\"tokens_s\":%.1f,\"bytes\":%.0f,"
-           "\"gb_s\":%.1f}\n",
-           batch, b->context, steps, step_us, batch / step_us * 1e6, bytes, bytes / step_us / 1e3);
+    printf("{\"phase\":\"prefill\",\"batch\":%u,\"context\":%u,\"tokens_s\":%.1f,\"weights_tflops\":%.1f}\n", batch,
+           b->context, prompts / prefill_us * 1e6,
+           prompts * ((double)b->info->mem.weights_bytes - embed) / prefill_us / 1e6);
+    printf(
+        "{\"phase\":\"decode\",\"batch\":%u,\"context\":%u,\"steps\":%u,\"step_us\":%.1f,\"tokens_s\":%.1f,\"bytes\":%.0f,"
+        "\"gb_s\":%.1f}\n",
+        batch, b->context, steps, step_us, batch / step_us * 1e6, bytes, bytes / step_us / 1e3);
     fflush(stdout);
 }
 
@@ -187,7 +220,11 @@ static err_id run(struct bench *b, const uint32_t *batches, uint32_t n, struct e
 }
 
 int shoal_model_bench(int argc, char **argv) {
-    struct bench b = {.device = "cuda", .batches = "1", .context = BATCH_DEFAULT_CONTEXT, .tokens = TOKENS_DEFAULT, .chunk = CHUNK_DEFAULT};
+    struct bench b = {.device = "cuda",
+                      .batches = "1",
+                      .context = BATCH_DEFAULT_CONTEXT,
+                      .tokens = TOKENS_DEFAULT,
+                      .chunk = CHUNK_DEFAULT};
     enum flags_next next = parse(argc, argv, &b);
     if (next != FLAGS_RUN) return next == FLAGS_EXIT ? 0 : 2;
     struct error e = {0};

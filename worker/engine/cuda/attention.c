@@ -1,7 +1,8 @@
-// Attention of one layer, GQA or MLA: projections, rotation, the write into the cache, queries against the cache alone, output.
+// Attention of one layer, GQA or MLA: projections, rotation, the write into the cache, queries against the cache alone,
+// output.
 //
-// MLA runs absorbed, for prefill and decode alike: q_full[head] = [W_UK' q_nope | rotated q_rope] is matched with the cache's
-// [latent | rotated key]; W_UV makes values of the weighted latent.
+// MLA runs absorbed, for prefill and decode alike: q_full[head] = [W_UK' q_nope | rotated q_rope] is matched with the
+// cache's [latent | rotated key]; W_UV makes values of the weighted latent.
 #include "worker/engine/cuda/forward.h"
 #include "worker/engine/cuda/kernels/elementwise.h"
 #include "worker/engine/cuda/kernels/stream.h"
@@ -51,7 +52,8 @@ static err_id gqa(const struct pass *p, struct error *e) {
     const struct attention_spec *a = p->a;
     uint32_t tokens = p->n->tokens;
     TRY(forward_stack(f, &p->w->qkv, &f->norm, &f->qkv, tokens, e));
-    struct rope_call c = {.qkv = f->qkv.x, .ld = f->qkv.ld, .bias = p->w->qkv_bias, .q_norm = p->w->q_norm, .k_norm = p->w->k_norm};
+    struct rope_call c = {
+        .qkv = f->qkv.x, .ld = f->qkv.ld, .bias = p->w->qkv_bias, .q_norm = p->w->q_norm, .k_norm = p->w->k_norm};
     c.eps = f->spec->norm_eps;
     c.cosine = f->cosine;
     c.sine = f->sine;
@@ -153,7 +155,8 @@ static err_id mla(const struct pass *p, struct error *e) {
 }
 
 err_id attention_run(struct forward *f, uint32_t layer, const struct batch *b, const struct batch_size *n, struct error *e) {
-    struct pass p = {.f = f, .a = &f->spec->layer[layer].attention, .w = &f->weights->layers[layer - f->first], .b = b, .n = n};
+    struct pass p = {
+        .f = f, .a = &f->spec->layer[layer].attention, .w = &f->weights->layers[layer - f->first], .b = b, .n = n};
     p.k = forward_cache(f, layer);
     p.v = f->shape.shared ? p.k : p.k + (uint64_t)f->plan->opts.block_tokens * f->shape.k_pad;
     return (p.a->kind == ATTENTION_MLA ? mla : gqa)(&p, e);

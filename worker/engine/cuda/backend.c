@@ -119,7 +119,8 @@ static err_id cuda_load(struct engine *engine, engine_load_fn *progress, void *c
     const char *fixed = c->plan.opts.deterministic ? " deterministic" : "";
     int n = snprintf(text, sizeof text, "%s%s%s %s", CUDA_NUMERIC_CLASS, fp8, fixed, model_fingerprint(m));
     XXH128_hash_t h = XXH3_128bits(text, (size_t)n);
-    snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+    snprintf(c->fingerprint, sizeof c->fingerprint, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
     return ERR_NONE;
 }
 

@@ -14,9 +14,10 @@ err_id device_probe(struct engine_device *d, struct error *e) {
     struct cudaDeviceProp p;
     cudaError_t id = cudaGetDeviceCount(&count);
     if (id != cudaSuccess || count == 0) {
-        return error_set(e, ERR_UNAVAILABLE,
-                         "--device cuda found no GPU (%s): it needs an NVIDIA card and a driver for CUDA 13; use --device cpu",
-                         id == cudaSuccess ? "none is visible" : cudaGetErrorString(id));
+        return error_set(
+            e, ERR_UNAVAILABLE,
+            "--device cuda found no GPU (%s): it needs an NVIDIA card and a driver for CUDA 13; use --device cpu",
+            id == cudaSuccess ? "none is visible" : cudaGetErrorString(id));
     }
     TRY_CUDA(cudaGetDeviceProperties(&p, 0), "asking for the card's properties");
     if (p.major < OLDEST_MAJOR) {

@@ -178,8 +178,8 @@ static err_id fill_angles(struct forward *f, struct error *e) {
     return device_error(id, "copying the rotation's angles", e);
 }
 
-err_id forward_create(struct forward *f, const struct cuda_plan *plan, const struct cuda_weights *weights, bool deterministic,
-                      cudaStream_t stream, struct error *e) {
+err_id forward_create(struct forward *f, const struct cuda_plan *plan, const struct cuda_weights *weights,
+                      bool deterministic, cudaStream_t stream, struct error *e) {
     *f = (struct forward){.weights = weights, .stream = stream};
     set_shape(f, plan);
     f->memory.used = forward_bytes(plan);
@@ -224,8 +224,8 @@ err_id forward_product(struct forward *f, const struct cuda_matrix *w, const str
     return gemm_run(f->gemm, w, &v, m, (struct gemm_out){.to = out->x, .ld = out->ld, .f32 = true}, f->stream, e);
 }
 
-err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out, uint32_t m,
-                     struct error *e) {
+err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out,
+                     uint32_t m, struct error *e) {
     for (uint32_t i = 0; i < s->parts; i++) {
         struct floats to = {out->x + s->column[i], out->ld};
         TRY(forward_product(f, &s->part[i], x, &to, m, e));

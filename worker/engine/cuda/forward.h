@@ -30,8 +30,8 @@ struct forward {
     uint64_t layer_elements, block_elements, head_elements;
 
     // State of the slots, and the step's batch.
-    uint32_t *table, indexes;      // [slots][indexes]
-    uint32_t *tokens, tokens_ld;   // [slots][context + 1]
+    uint32_t *table, indexes;       // [slots][indexes]
+    uint32_t *tokens, tokens_ld;    // [slots][context + 1]
     struct sampling_params *params; // [slots]
     uint8_t *batch;
 
@@ -39,8 +39,8 @@ struct forward {
     float *hidden; // [batch_tokens][ld]
     struct vectors norm, q_a_norm, latent, attended, act, shared_act, expert_act;
     struct floats norm_f32, q_a, qkv, kv_a, gate_up, shared_gate_up, expert_gate_up; // norm_f32: what routers read
-    void *q, *q_nope;    // [tokens][heads][k_pad], [tokens][heads][nope_pad]
-    void *quantised;     // half, and a scale per 128
+    void *q, *q_nope; // [tokens][heads][k_pad], [tokens][heads][nope_pad]
+    void *quantised;  // half, and a scale per 128
     float *q_scale;
     float *shared_out, *expert_out, *logits;
     uint64_t ld_logits;
@@ -57,8 +57,8 @@ struct forward {
 
 uint64_t forward_bytes(const struct cuda_plan *plan);
 // plan and weights are borrowed; deterministic: own kernels alone.
-err_id forward_create(struct forward *f, const struct cuda_plan *plan, const struct cuda_weights *weights, bool deterministic,
-                      cudaStream_t stream, struct error *e);
+err_id forward_create(struct forward *f, const struct cuda_plan *plan, const struct cuda_weights *weights,
+                      bool deterministic, cudaStream_t stream, struct error *e);
 void forward_destroy(struct forward *f);
 
 // Keys of a layer's block 0.
@@ -77,8 +77,8 @@ err_id forward_vectors(struct forward *f, struct gemm_vectors *v, const struct v
 err_id forward_product(struct forward *f, const struct cuda_matrix *w, const struct vectors *x, const struct floats *out,
                        uint32_t m, struct error *e);
 // All parts of a stack.
-err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out, uint32_t m,
-                     struct error *e);
+err_id forward_stack(struct forward *f, const struct cuda_stack *s, const struct vectors *x, const struct floats *out,
+                     uint32_t m, struct error *e);
 // f->hidden += w x + bias.
 err_id forward_add(struct forward *f, const struct cuda_matrix *w, const struct vectors *x, const float *bias, uint32_t m,
                    struct error *e);

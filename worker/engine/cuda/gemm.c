@@ -41,8 +41,9 @@ err_id gemm_create(struct gemm **gemm, bool deterministic, struct arena *arena, 
     uint64_t bytes = WORKSPACE;
     TRY_LT(cublasLtCreate(&g->handle), "starting");
     TRY_LT(cublasLtMatmulPreferenceCreate(&g->preference), "a preference");
-    TRY_LT(cublasLtMatmulPreferenceSetAttribute(g->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes),
-           "a preference");
+    TRY_LT(
+        cublasLtMatmulPreferenceSetAttribute(g->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes),
+        "a preference");
     return ERR_NONE;
 }
 
@@ -93,8 +94,11 @@ static err_id lt_algo(struct gemm *g, struct kept *want, const struct lt_call *c
     }
     cublasLtMatmulHeuristicResult_t found;
     int n = 0;
-    TRY_LT(cublasLtMatmulAlgoGetHeuristic(g->handle, c->op, c->w, c->x, c->d, c->d, g->preference, 1, &found, &n), "choosing a kernel");
-    if (n == 0) return error_set(e, ERR_SYSTEM, "cuBLASLt has no kernel for a product of %u x %u with %u vectors", want->n, want->k, want->m);
+    TRY_LT(cublasLtMatmulAlgoGetHeuristic(g->handle, c->op, c->w, c->x, c->d, c->d, g->preference, 1, &found, &n),
+           "choosing a kernel");
+    if (n == 0)
+        return error_set(e, ERR_SYSTEM, "cuBLASLt has no kernel for a product of %u x %u with %u vectors", want->n, want->k,
+                         want->m);
     want->algo = found.algo;
     if (g->n_kept < KEPT_MAX / 2) {
         g->kept[at] = *want;
@@ -103,8 +107,8 @@ static err_id lt_algo(struct gemm *g, struct kept *want, const struct lt_call *c
     return ERR_NONE;
 }
 
-static err_id lt_run(struct gemm *g, const struct cuda_matrix *w, const struct gemm_vectors *x, uint32_t m, struct gemm_out out,
-                     cudaStream_t stream, struct error *e) {
+static err_id lt_run(struct gemm *g, const struct cuda_matrix *w, const struct gemm_vectors *x, uint32_t m,
+                     struct gemm_out out, cudaStream_t stream, struct error *e) {
     struct kept shape = {.n = w->n, .k = w->ld, .m = m, .ldo = out.ld, .ldx = x->ldx};
     shape.flags = 1u | (out.f32 ? 2u : 0) | (out.add ? 4u : 0);
     struct lt_call c = {0};
@@ -112,8 +116,8 @@ static err_id lt_run(struct gemm *g, const struct cuda_matrix *w, const struct g
     err_id id = lt_init(&c, &shape, w->ld, e);
     if (id == ERR_NONE) id = lt_algo(g, &shape, &c, e);
     if (id == ERR_NONE) {
-        id = lt_error(cublasLtMatmul(g->handle, c.op, &one, w->w, c.w, x->x, c.x, &beta, out.to, c.d, out.to, c.d, &shape.algo,
-                                     g->workspace, WORKSPACE, stream),
+        id = lt_error(cublasLtMatmul(g->handle, c.op, &one, w->w, c.w, x->x, c.x, &beta, out.to, c.d, out.to, c.d,
+                                     &shape.algo, g->workspace, WORKSPACE, stream),
                       "a product", e);
     }
     lt_fini(&c);

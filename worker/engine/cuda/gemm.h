@@ -24,5 +24,5 @@ struct gemm_out {
     bool f32, add;
     const float *bias;
 };
-err_id gemm_run(struct gemm *gemm, const struct cuda_matrix *w, const struct gemm_vectors *x, uint32_t m, struct gemm_out out,
-                cudaStream_t stream, struct error *e);
+err_id gemm_run(struct gemm *gemm, const struct cuda_matrix *w, const struct gemm_vectors *x, uint32_t m,
+                struct gemm_out out, cudaStream_t stream, struct error *e);

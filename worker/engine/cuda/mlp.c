@@ -1,5 +1,5 @@
-// The feed-forward half of a layer: dense, or a mixture of experts with an expert that is always on. Experts' rows are sorted
-// by expert; a token's outputs are added by the rank of its choice.
+// The feed-forward half of a layer: dense, or a mixture of experts with an expert that is always on. Experts' rows are
+// sorted by expert; a token's outputs are added by the rank of its choice.
 #include "worker/engine/cuda/forward.h"
 #include "worker/engine/cuda/kernels/elementwise.h"
 #include "worker/engine/cuda/kernels/moe.h"
@@ -19,7 +19,8 @@ static err_id biased_gate_up(struct forward *f, const struct cuda_mlp *w, uint32
         }
         struct gemm_vectors v;
         TRY(forward_vectors(f, &v, &f->norm, &part, tokens, e));
-        struct gemm_out out = {.to = f->gate_up.x + i * padded(inter), .ld = f->gate_up.ld, .f32 = true, .bias = w->gate_up_bias[i]};
+        struct gemm_out out = {
+            .to = f->gate_up.x + i * padded(inter), .ld = f->gate_up.ld, .f32 = true, .bias = w->gate_up_bias[i]};
         TRY(gemm_run(f->gemm, &part, &v, tokens, out, f->stream, e));
     }
     return ERR_NONE;
@@ -31,7 +32,8 @@ static err_id silu(struct forward *f, const struct floats *gate_up, const struct
     return device_error(id, "an activation", e);
 }
 
-static err_id dense(struct forward *f, const struct cuda_mlp *w, const struct mlp_spec *m, uint32_t tokens, struct error *e) {
+static err_id dense(struct forward *f, const struct cuda_mlp *w, const struct mlp_spec *m, uint32_t tokens,
+                    struct error *e) {
     if (w->gate_up_bias[0] != NULL) {
         TRY(biased_gate_up(f, w, m->inter, tokens, e));
     } else {
@@ -43,8 +45,10 @@ static err_id dense(struct forward *f, const struct cuda_mlp *w, const struct ml
 
 // ---- a mixture of experts ----
 
-static struct moe_call choice_call(const struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens) {
-    struct moe_call c = {.x = f->norm_f32.x, .ldx = f->norm_f32.ld, .router = l->router, .bias = l->router_bias, .tokens = tokens};
+static struct moe_call choice_call(const struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m,
+                                   uint32_t tokens) {
+    struct moe_call c = {
+        .x = f->norm_f32.x, .ldx = f->norm_f32.ld, .router = l->router, .bias = l->router_bias, .tokens = tokens};
     c.hidden = f->spec->hidden;
     c.experts = m->experts;
     c.top_k = m->top_k;
@@ -64,11 +68,12 @@ static struct moe_call choice_call(const struct forward *f, const struct cuda_la
 }
 
 // All experts' products at once. x has a row per token when gathered, else one per row of an expert.
-static err_id grouped(struct forward *f, const struct cuda_matrix *w, uint32_t experts, const struct vectors *x, bool gathered,
-                      uint32_t rows, uint32_t tokens, struct floats out, struct error *e) {
+static err_id grouped(struct forward *f, const struct cuda_matrix *w, uint32_t experts, const struct vectors *x,
+                      bool gathered, uint32_t rows, uint32_t tokens, struct floats out, struct error *e) {
     struct gemm_vectors v;
     TRY(forward_vectors(f, &v, x, w, gathered ? tokens : rows, e));
-    struct stream_call c = {.w = w->w, .ldw = w->ld, .n = w->n, .k = w->ld, .x = v.x, .ldx = v.ldx, .m = tokens, .batch = experts};
+    struct stream_call c = {
+        .w = w->w, .ldw = w->ld, .n = w->n, .k = w->ld, .x = v.x, .ldx = v.ldx, .m = tokens, .batch = experts};
     c.w_step = (uint64_t)w->n * w->ld;
     if (w->scale != NULL) {
         c.w_scale = w->scale;
@@ -94,7 +99,8 @@ static err_id shared_expert(struct forward *f, const struct cuda_layer *l, const
     return forward_product(f, &l->shared.down, &f->shared_act, &out, tokens, e);
 }
 
-static err_id moe(struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens, struct error *e) {
+static err_id moe(struct forward *f, const struct cuda_layer *l, const struct mlp_spec *m, uint32_t tokens,
+                  struct error *e) {
     struct moe_call c = choice_call(f, l, m, tokens);
     uint32_t rows = tokens * m->top_k;
     TRY(device_error(moe_choose(&c, f->stream), "choosing experts", e));

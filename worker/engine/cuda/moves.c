@@ -20,7 +20,8 @@ static void move_token(const struct cuda *c, uint32_t layer, uint32_t in_block, 
     const struct cache_shape s = c->forward.shape;
     uint32_t bt = c->plan.opts.block_tokens;
     uint16_t *block = (uint16_t *)c->kv_block;
-    for (uint32_t h = 0; h < s.heads; h++) move(block + h * c->forward.head_elements + in_block * s.k_pad, bytes, s.k_dim, out);
+    for (uint32_t h = 0; h < s.heads; h++)
+        move(block + h * c->forward.head_elements + in_block * s.k_pad, bytes, s.k_dim, out);
     for (uint32_t h = 0; h < s.heads && !s.shared; h++) {
         move(block + h * c->forward.head_elements + (uint64_t)bt * s.k_pad + in_block * s.v_pad, bytes, s.v_dim, out);
     }
@@ -45,7 +46,8 @@ static err_id span_walk(struct cuda *c, const struct engine_kv_span *span, uint8
     return ERR_NONE;
 }
 
-err_id cuda_kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket, struct error *e) {
+err_id cuda_kv_export(struct engine *engine, struct engine_kv_span span, void *bytes, engine_ticket *ticket,
+                      struct error *e) {
     struct cuda *c = cuda_of(engine);
     TRY(span_check(c, &span, e));
     TRY(span_walk(c, &span, bytes, true, e));

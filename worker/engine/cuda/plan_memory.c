@@ -34,12 +34,15 @@ static err_id fill_opts(struct engine_opts *o, const struct model_spec *s, struc
     if (o->context > s->context)
         return error_set(e, ERR_CONFIG, "a context of %u tokens was asked for, the model has %u", o->context, s->context);
     if ((uint64_t)o->slots * (o->context + 1) >> 31)
-        return error_set(e, ERR_CONFIG, "%u slots of %u tokens are more than this device addresses (2^31)", o->slots, o->context);
+        return error_set(e, ERR_CONFIG, "%u slots of %u tokens are more than this device addresses (2^31)", o->slots,
+                         o->context);
     if (o->layer_first >= o->layer_end || o->layer_end > s->layers)
-        return error_set(e, ERR_CONFIG, "layers %u to %u are not a range of the model's %u", o->layer_first, o->layer_end, s->layers);
+        return error_set(e, ERR_CONFIG, "layers %u to %u are not a range of the model's %u", o->layer_first, o->layer_end,
+                         s->layers);
     if (o->quant != QUANT_NONE)
-        return error_set(e, ERR_UNSUPPORTED, "--device cuda does not quantise at load: leave --quant out (a quantised folder is "
-                                             "expanded to bf16)");
+        return error_set(e, ERR_UNSUPPORTED,
+                         "--device cuda does not quantise at load: leave --quant out (a quantised folder is "
+                         "expanded to bf16)");
     return ERR_NONE;
 }
 
@@ -54,7 +57,8 @@ static err_id check_spec(const struct model_spec *s, struct error *e) {
         if (c.token != same.token)
             return error_set(e, ERR_UNSUPPORTED, "layer %u: --device cuda needs the same KV size in all layers", i);
         if (m->kind == MLP_MOE && (m->experts > 1024 || m->top_k > 32))
-            return error_set(e, ERR_UNSUPPORTED, "layer %u: --device cuda has at most 1024 experts, 32 of them for a token", i);
+            return error_set(e, ERR_UNSUPPORTED, "layer %u: --device cuda has at most 1024 experts, 32 of them for a token",
+                             i);
     }
     return ERR_NONE;
 }
@@ -76,12 +80,14 @@ static err_id plan_cache(struct cuda_plan *p, struct error *e) {
     uint64_t blocks = bytes / block;
     if (blocks > 1) blocks--; // one more is made, for rows that pad a batch
     if (there && rest + bytes > d.memory_free_bytes + RESERVE) {
-        return error_set(e, ERR_CONFIG, "%.1f GB are needed (weights %.1f, KV %.1f, work buffers %.1f), the GPU has %.1f GB free",
+        return error_set(e, ERR_CONFIG,
+                         "%.1f GB are needed (weights %.1f, KV %.1f, work buffers %.1f), the GPU has %.1f GB free",
                          (double)(rest + bytes) / 1e9, (double)p->mem.weights_bytes / 1e9, (double)bytes / 1e9,
                          (double)p->mem.workspace_bytes / 1e9, (double)d.memory_free_bytes / 1e9);
     }
     if (blocks < 1 || blocks > 1 << 24) {
-        return error_set(e, ERR_CONFIG, "%llu bytes for KV make %llu blocks of %llu bytes: at least 1 and at most 2^24 are needed",
+        return error_set(e, ERR_CONFIG,
+                         "%llu bytes for KV make %llu blocks of %llu bytes: at least 1 and at most 2^24 are needed",
                          (unsigned long long)bytes, (unsigned long long)blocks, (unsigned long long)block);
     }
     p->mem.kv_bytes = (blocks + 1) * block;

@@ -16,7 +16,7 @@ err_id cuda_plan(const struct engine_opts *opts, struct cuda_plan *plan, struct 
 // Elements of one token's row in the cache of a layer: all heads' keys and values, padded.
 struct cache_shape {
     uint32_t heads, k_dim, v_dim, k_pad, v_pad;
-    bool shared; // MLA: the value is the key's first part
+    bool shared;    // MLA: the value is the key's first part
     uint64_t token; // elements in all
 };
 struct cache_shape cache_shape(const struct attention_spec *a);

@@ -52,7 +52,8 @@ static void build_row(struct cuda *c, struct flight *f, struct batch *b, const s
     }
     out->accepts = r->logits == PLAN_LOGITS_LAST && out->end == planned;
     if (out->n_logits > 0) {
-        struct sample_row s = {.slot = id, .logits_row = out->first_logit, .n_prompt = at->slot->n_prompt, .n_tokens = planned};
+        struct sample_row s = {
+            .slot = id, .logits_row = out->first_logit, .n_prompt = at->slot->n_prompt, .n_tokens = planned};
         s.accept = out->accepts;
         s.forced = ENGINE_NO_TOKEN;
         s.mask = UINT32_MAX;
@@ -113,8 +114,9 @@ static err_id send(struct cuda *c, const struct flight *f, uint64_t from, uint64
 static err_id copy_hidden(struct cuda *c, const struct flight *f, float *host, bool out, struct error *e) {
     uint64_t ld = c->forward.ld * sizeof(float), row = c->spec.hidden * sizeof(float);
     if (f->n.tokens == 0) return ERR_NONE;
-    cudaError_t id = out ? cudaMemcpy2DAsync(host, row, c->forward.hidden, ld, row, f->n.tokens, cudaMemcpyDeviceToHost, c->stream)
-                         : cudaMemcpy2DAsync(c->forward.hidden, ld, host, row, row, f->n.tokens, cudaMemcpyHostToDevice, c->stream);
+    cudaError_t id =
+        out ? cudaMemcpy2DAsync(host, row, c->forward.hidden, ld, row, f->n.tokens, cudaMemcpyDeviceToHost, c->stream)
+            : cudaMemcpy2DAsync(c->forward.hidden, ld, host, row, row, f->n.tokens, cudaMemcpyHostToDevice, c->stream);
     return device_error(id, "copying hidden states", e);
 }
 
@@ -150,10 +152,12 @@ static err_id launch_sample(struct cuda *c, struct step *step, struct error *e) 
     if (cuda_has_head(c) && f->n.n_rows > 0) {
         build_sample(c, step, &host);
         uint64_t masks = (uint64_t)f->n.n_masks * ((c->spec.vocab + 31) / 32) * sizeof *host.masks;
-        uint64_t bytes = f->n.n_masks == 0 ? f->n.n_rows * sizeof *host.rows : (uint64_t)((uint8_t *)host.masks - (uint8_t *)host.rows) + masks;
+        uint64_t bytes = f->n.n_masks == 0 ? f->n.n_rows * sizeof *host.rows
+                                           : (uint64_t)((uint8_t *)host.masks - (uint8_t *)host.rows) + masks;
         TRY(send(c, f, host.step_bytes, bytes, e));
         TRY(forward_sample(&c->forward, &device, &f->n, e));
-        TRY_CUDA(cudaMemcpyAsync(f->answers, c->forward.answers, f->n.n_rows * sizeof *f->answers, cudaMemcpyDeviceToHost, c->stream),
+        TRY_CUDA(cudaMemcpyAsync(f->answers, c->forward.answers, f->n.n_rows * sizeof *f->answers, cudaMemcpyDeviceToHost,
+                                 c->stream),
                  "fetching tokens");
     }
     if (shows_logits(c, step) && f->n.n_logits > 0) {
@@ -224,7 +228,8 @@ enum engine_answer cuda_sample(struct engine *engine, uint64_t step, const uint3
     return a;
 }
 
-enum engine_answer cuda_hidden_in(struct engine *engine, uint64_t id, const float *states, uint32_t tokens, struct error *e) {
+enum engine_answer cuda_hidden_in(struct engine *engine, uint64_t id, const float *states, uint32_t tokens,
+                                  struct error *e) {
     struct cuda *c = cuda_of(engine);
     struct step *step = steps_find(&c->steps, id);
     if (step == NULL || step->has_hidden || cuda_is_first(c)) {
@@ -341,7 +346,8 @@ enum engine_answer cuda_hidden_out(struct engine *engine, uint64_t id, uint32_t 
                                    uint32_t *tokens, struct error *e) {
     struct cuda *c = cuda_of(engine);
     struct step *step = steps_find(&c->steps, id);
-    if (step == NULL || cuda_has_head(c)) return failed(e, ERR_INTERNAL, "it is not in flight, or this is the last stage", id);
+    if (step == NULL || cuda_has_head(c))
+        return failed(e, ERR_INTERNAL, "it is not in flight, or this is the last stage", id);
     enum engine_answer a = finish(c, step, false, wait_ms, e);
     if (a != ENGINE_OK) return a;
     *states = c->flight[step->place].out;

@@ -121,7 +121,8 @@ static bool is_fp8(const struct tensor *t) {
 }
 
 // Room for `count` matrices of n x inputs, in the form of tensor t.
-static struct cuda_matrix reserve(struct walk *k, const struct tensor *t, uint32_t n, uint32_t inputs, uint32_t count, bool fp8) {
+static struct cuda_matrix reserve(struct walk *k, const struct tensor *t, uint32_t n, uint32_t inputs, uint32_t count,
+                                  bool fp8) {
     struct cuda_matrix m = {.n = n, .k = inputs, .ld = (uint32_t)round_up(inputs, PAD)};
     m.w = arena_take(&k->w->memory, (uint64_t)count * n * m.ld * (fp8 ? 1 : 2));
     if (fp8) m.scale = arena_take(&k->w->memory, (uint64_t)count * ((n + 127) / 128) * (m.ld / 128) * sizeof(float));
@@ -136,7 +137,8 @@ static void send_matrix(struct walk *k, void *to, const struct tensor *t, uint32
 }
 
 static void send_floats(struct walk *k, float *to, const struct tensor *t, uint32_t n, uint32_t cols) {
-    send(k, to, n, (struct rows){.t = t, .row_stride = cols, .col_stride = 1, .k = cols, .bytes = cols * sizeof(float), .f32 = true});
+    send(k, to, n,
+         (struct rows){.t = t, .row_stride = cols, .col_stride = 1, .k = cols, .bytes = cols * sizeof(float), .f32 = true});
 }
 
 // The rows of one tensor into a matrix from row `first` on (FP8: a multiple of 128).
@@ -177,7 +179,8 @@ static void place_stack(struct walk *k, struct cuda_stack *s, const struct part 
     bool fp8 = is_fp8(tensor_of(k, parts[0].role, 0)), one = true;
     uint32_t n = 0;
     for (uint32_t i = 0; i < n_parts; i++) {
-        one = one && is_fp8(tensor_of(k, parts[i].role, 0)) == fp8 && parts[i].column == n && (!fp8 || parts[i].n % 128 == 0);
+        one =
+            one && is_fp8(tensor_of(k, parts[i].role, 0)) == fp8 && parts[i].column == n && (!fp8 || parts[i].n % 128 == 0);
         n += parts[i].n;
     }
     s->parts = one ? 1 : n_parts;
@@ -239,7 +242,8 @@ static void walk_mla(struct walk *k, struct cuda_layer *l, const struct attentio
     for (uint32_t h = 0; h < a->heads && l->uk.w != NULL; h++) {
         uint64_t base = (uint64_t)h * (a->nope_dim + a->v_dim) * a->kv_lora;
         struct rows uk = {.t = kv_b, .base = base, .row_stride = 1, .col_stride = a->kv_lora, .k = a->nope_dim};
-        struct rows uv = {.t = kv_b, .base = base + (uint64_t)a->nope_dim * a->kv_lora, .row_stride = a->kv_lora, .col_stride = 1};
+        struct rows uv = {
+            .t = kv_b, .base = base + (uint64_t)a->nope_dim * a->kv_lora, .row_stride = a->kv_lora, .col_stride = 1};
         uk.bytes = l->uk.ld * 2ull;
         uv.k = a->kv_lora;
         uv.bytes = l->uv.ld * 2ull;
@@ -328,9 +332,11 @@ err_id cuda_weights_load(struct cuda_weights *w, const struct cuda_load *load, s
     if (k.failure == cudaSuccess) walk(&k);
     note(&k, cudaStreamSynchronize(load->stream));
     staging_fini(&k);
-    err_id id = k.cancelled ? error_set(e, ERR_CANCELLED, "loading was given up") : device_error(k.failure, "loading weights", e);
+    err_id id =
+        k.cancelled ? error_set(e, ERR_CANCELLED, "loading was given up") : device_error(k.failure, "loading weights", e);
     if (id == ERR_NONE) id = model_check(load->model, e);
-    if (id == ERR_NONE && load->progress != NULL) load->progress(load->context, (struct engine_load_progress){k.total, k.total});
+    if (id == ERR_NONE && load->progress != NULL)
+        load->progress(load->context, (struct engine_load_progress){k.total, k.total});
     if (id != ERR_NONE) cuda_weights_fini(w);
     return id;
 }

@@ -30,13 +30,13 @@ struct cuda_mlp {
 
 struct cuda_layer {
     float *attention_norm, *mlp_norm;
-    struct cuda_stack qkv;         // GQA
+    struct cuda_stack qkv; // GQA
     float *qkv_bias, *out_bias, *q_norm, *k_norm;
     struct cuda_matrix q, q_a, q_b, kv_a, out;
     float *q_a_norm, *kv_a_norm;
-    struct cuda_matrix uk, uv;     // MLA: heads matrices of kv_lora x nope and v x kv_lora, one after the other
+    struct cuda_matrix uk, uv; // MLA: heads matrices of kv_lora x nope and v x kv_lora, one after the other
     struct cuda_mlp mlp, shared;
-    float *router, *router_bias;   // [experts][hidden]
+    float *router, *router_bias;                            // [experts][hidden]
     struct cuda_matrix expert_gate, expert_up, expert_down; // experts matrices, one after the other (n: of one)
 };
 
@@ -55,7 +55,7 @@ struct cuda_load {
     const struct model *model;
     const struct model_spec *spec;
     uint32_t first, end;
-    struct pool *pool;   // for reading
+    struct pool *pool; // for reading
     cudaStream_t stream;
     engine_load_fn *progress; // or NULL
     void *context;

@@ -72,8 +72,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_kernel(const __grid_constan
     for (uint32_t i = threadIdx.x + NORM_WORDS * NORM_THREADS; i < words; i += NORM_THREADS) norm_store(c, i, x[i], by);
 }
 
-__global__ void silu_kernel(const float *gate, uint64_t ld, uint32_t up_off, __nv_bfloat16 *out, uint64_t ldo,
-                            uint32_t n) {
+__global__ void silu_kernel(const float *gate, uint64_t ld, uint32_t up_off, __nv_bfloat16 *out, uint64_t ldo, uint32_t n) {
     pdl_next();
     pdl_wait();
     uint64_t row = blockIdx.x;
@@ -144,7 +143,8 @@ __global__ void rope_kernel(const __grid_constant__ rope_call c) {
     if (!is_q) {
         uint64_t block = c.table[(uint64_t)c.slot[t] * c.table_ld + pos / c.block_tokens] * c.block_step;
         uint32_t kv = head - c.heads - (is_k ? 0 : c.kv_heads);
-        to = (__nv_bfloat16 *)(is_k ? c.k : c.v) + block + kv * c.head_step + pos % c.block_tokens * (is_k ? c.k_row : c.v_row);
+        to = (__nv_bfloat16 *)(is_k ? c.k : c.v) + block + kv * c.head_step +
+             pos % c.block_tokens * (is_k ? c.k_row : c.v_row);
     }
     for (uint32_t i = lane; i < c.head_dim; i += 32) to[i] = __float2bfloat16(x[i]);
 }
@@ -172,7 +172,8 @@ __global__ void mla_kernel(const __grid_constant__ mla_call c) {
     }
     const float *q = c.q + t * c.ld_q + job * (c.nope_dim + c.rope_dim);
     uint64_t at = (uint64_t)t * c.heads + job;
-    for (uint32_t i = lane; i < c.nope_dim; i += 32) ((__nv_bfloat16 *)c.q_nope)[at * c.nope_pad + i] = __float2bfloat16(q[i]);
+    for (uint32_t i = lane; i < c.nope_dim; i += 32)
+        ((__nv_bfloat16 *)c.q_nope)[at * c.nope_pad + i] = __float2bfloat16(q[i]);
     for (uint32_t i = lane; i < c.rope_dim; i += 32) x[i] = q[c.nope_dim + i];
     __syncwarp();
     rotate(x, c.rope_dim, c.interleaved, cosine, sine);
@@ -191,7 +192,8 @@ cudaError_t tables_run(const struct tables_call *c, cudaStream_t stream) {
 
 cudaError_t embed_run(const void *embed, uint64_t embed_ld, const uint32_t *at, const uint32_t *tokens, float *hidden,
                       uint64_t ld, uint32_t n, uint32_t m, cudaStream_t stream) {
-    return launch(embed_kernel, dim3(m), dim3(256), 0, stream, (const __nv_bfloat16 *)embed, embed_ld, at, tokens, hidden, ld, n);
+    return launch(embed_kernel, dim3(m), dim3(256), 0, stream, (const __nv_bfloat16 *)embed, embed_ld, at, tokens, hidden,
+                  ld, n);
 }
 
 cudaError_t norm_run(const struct norm_call *c, cudaStream_t stream) {
@@ -201,8 +203,8 @@ cudaError_t norm_run(const struct norm_call *c, cudaStream_t stream) {
 cudaError_t silu_run(const float *gate, uint64_t ld, uint32_t up_off, void *out, uint64_t ldo, uint32_t n, uint32_t m,
                      cudaStream_t stream) {
     if (m == 0) return cudaSuccess;
-    return launch(silu_kernel, dim3(m, (n + 255) / 256), dim3(256), 0, stream, gate, ld, up_off,
-                  (__nv_bfloat16 *)out, ldo, n);
+    return launch(silu_kernel, dim3(m, (n + 255) / 256), dim3(256), 0, stream, gate, ld, up_off, (__nv_bfloat16 *)out, ldo,
+                  n);
 }
 
 cudaError_t rope_run(const struct rope_call *c, cudaStream_t stream) {

@@ -12,7 +12,7 @@ struct tables_call {
     uint32_t *table;
     uint32_t table_ld, n_deltas, n_copies;
     const uint32_t *deltas, *copies;
-    void *cache; // copies run one after the other
+    void *cache;                       // copies run one after the other
     uint64_t layer_bytes, block_bytes; // of one layer's pool, of a block in it; bytes are multiples of 16
     uint32_t layers;
 };

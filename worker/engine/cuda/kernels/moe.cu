@@ -81,7 +81,8 @@ __global__ void __launch_bounds__(THREADS) choose_kernel(const __grid_constant__
     __syncthreads();
     for (uint32_t x = threadIdx.x; x < c.experts && c.topk_groups < c.groups; x += THREADS) {
         uint32_t better = 0, mine = x / size;
-        for (uint32_t o = 0; o < c.groups; o++) better += groups[o] > groups[mine] || (groups[o] == groups[mine] && o < mine);
+        for (uint32_t o = 0; o < c.groups; o++)
+            better += groups[o] > groups[mine] || (groups[o] == groups[mine] && o < mine);
         if (better >= c.topk_groups) choice[x] = -INFINITY;
     }
     __syncthreads();
