@@ -52,6 +52,19 @@ struct step *steps_find(struct steps *s, uint64_t step) {
     return NULL;
 }
 
+struct step *steps_expect_hidden(struct steps *s, uint64_t id, uint32_t tokens, struct error *e) {
+    struct step *step = steps_find(s, id);
+    uint32_t expected = 0;
+    if (step == NULL || step->has_hidden) {
+        error_set(e, ERR_INTERNAL, "step %llu: no hidden states are expected for it", (unsigned long long)id);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) expected += step->plan.rows[i].q_len;
+    if (tokens == expected) return step;
+    error_set(e, ERR_INVALID_ARGUMENT, "step %llu: another number of hidden states than tokens", (unsigned long long)id);
+    return NULL;
+}
+
 struct step *steps_first(struct steps *s) {
     return s->count == 0 ? NULL : &s->ring[s->first];
 }

@@ -33,6 +33,9 @@ enum engine_answer steps_sample(struct steps *s, uint64_t step, const uint32_t *
                                 uint32_t vocab, struct error *e);
 // NULL when it isn't in flight.
 struct step *steps_find(struct steps *s, uint64_t step);
+// The step that waits for the hidden states of so many tokens, all that its rows have: none, if it only tells of blocks.
+// NULL and *e: it doesn't.
+struct step *steps_expect_hidden(struct steps *s, uint64_t step, uint32_t tokens, struct error *e);
 // The oldest; NULL when there is none.
 struct step *steps_first(struct steps *s);
 void steps_pop(struct steps *s);

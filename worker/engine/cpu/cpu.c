@@ -212,13 +212,9 @@ static enum engine_answer cpu_sample(struct engine *engine, uint64_t step, const
 static enum engine_answer cpu_hidden_in(struct engine *engine, uint64_t id, const float *states, uint32_t tokens,
                                         struct error *e) {
     struct cpu *c = cpu_of(engine);
-    struct step *step = steps_find(&c->steps, id);
-    if (step == NULL || step->has_hidden || is_first(c)) {
-        return failed(e, ERR_INTERNAL, "no hidden states are expected for it", id);
-    }
-    uint32_t expected = 0;
-    for (uint32_t i = 0; i < step->plan.head->n_rows; i++) expected += step->plan.rows[i].q_len;
-    if (tokens != expected) return failed(e, ERR_INVALID_ARGUMENT, "another number of hidden states than tokens", id);
+    if (is_first(c)) return failed(e, ERR_INTERNAL, "no hidden states are expected for it", id);
+    struct step *step = steps_expect_hidden(&c->steps, id, tokens, e);
+    if (step == NULL) return ENGINE_FAILED;
     if (tokens > 0) memcpy(c->flight[step->place].in, states, (size_t)tokens * c->spec.hidden * sizeof *states);
     step->has_hidden = true;
     set_pace(c, step, steps_now_us());
